@@ -1,0 +1,101 @@
+"""What operator and runtime tell each other: the settings file one writes, the /status the other answers.
+
+Shared by both images, so it must import nothing but pydantic and the standard library.
+Both sides ignore fields they do not know: an older operator meets newer pods and the other way round.
+"""
+
+import hashlib
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+CONTRACT_VERSION = 1
+"""Raised when a field changes its meaning or goes away; a new field does not raise it."""
+
+Phase = Literal["mock", "hf", "local"]
+TokenState = Literal["notNeeded", "missing", "empty", "unreadable", "ok"]
+FallbackReason = Literal[
+    "RateLimited", "ProviderUnavailable", "TokenRejected", "AccessDenied", "ModelNotFound", "ModelNotReady", "EngineDown"
+]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+
+class MockSettings(_Message):
+    """How the demo provider answers. `replies` empty: the built-in set."""
+
+    replies: tuple[str, ...] = ()
+    tokens_per_second: float = Field(default=30, gt=0)
+
+
+class FallbackSettings(_Message):
+    """Who answers when the provider cannot (circuit breaker)."""
+
+    to: Literal["mock", "none"] = "mock"
+    after_failures: int = Field(default=3, ge=1)
+    retry_after_seconds: float = Field(default=30, ge=0)
+
+
+class AccessSettings(_Message):
+    """Who may ask, and how much; per client and pod."""
+
+    mode: Literal["APIKey", "Anonymous"] = "Anonymous"
+    requests_per_minute: int = Field(default=60, ge=1)
+    concurrent_requests: int = Field(default=4, ge=1)
+    trusted_hops: int = Field(default=0, ge=0)
+    cors_origins: tuple[str, ...] = ()
+
+
+class RuntimeSettings(_Message):
+    """The mounted settings.json: everything that may change without a restart.
+
+    What decides the provider is environment, and so a new revision of the pods.
+    """
+
+    system_prompt: str = ""
+    mock: MockSettings = MockSettings()
+    fallback: FallbackSettings = FallbackSettings()
+    access: AccessSettings = AccessSettings()
+    verified_revisions: tuple[str, ...] = ()
+
+
+class CircuitStatus(_Message):
+    """One circuit breaker; `since` in seconds since the epoch."""
+
+    model: str
+    state: Literal["closed", "open", "halfOpen"]
+    reason: FallbackReason | None = None
+    since: float | None = None
+
+
+class VerificationStatus(_Message):
+    """Whether this pod's own provider has answered a question."""
+
+    verified: bool = False
+    reason: str | None = None
+    message: str = ""
+
+
+class PodStatus(_Message):
+    """The body of `GET /status` on the internal port (8001)."""
+
+    contract_version: int = CONTRACT_VERSION
+    chatbot: str
+    phase: Phase
+    revision: str
+    ready: bool
+    settings_hash: str
+    settings_error: str = ""
+    token: TokenState = "notNeeded"
+    model: str = ""
+    fallback: FallbackReason | None = None
+    circuits: tuple[CircuitStatus, ...] = ()
+    verification: VerificationStatus = VerificationStatus()
+
+
+def settings_hash(text: str) -> str:
+    """The short name (12 hex digits) of a settings file's exact text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

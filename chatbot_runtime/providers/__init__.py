@@ -1,0 +1,1 @@
+"""Providers of answers behind the OpenAI-compatible API."""
