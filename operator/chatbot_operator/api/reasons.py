@@ -149,7 +149,7 @@ class Reason(StrEnum):
     ENGINE_DOWN = (
         "EngineDown",
         "The engine beside the runtime does not answer.",
-        "Read the engine's log: `kubectl logs <pod> -c engine`.",
+        "Read the log of the engine's container in the backend pod.",
     )
     DISABLED = ("Disabled", "There is no fallback: its effective target is none.", "Nothing; see fallback.to.")
     UNKNOWN = ("Unknown", "No pod could be asked.", "Wait; if it lasts, look at the backend pods.")

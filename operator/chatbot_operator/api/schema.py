@@ -76,6 +76,11 @@ def as_text(value: Any) -> str:
     return text.removesuffix("...\n").rstrip("\n")
 
 
+def default_sentence(default: Any) -> str:
+    """How a description says what the default is."""
+    return f" Default: {as_text(default).removesuffix('.')}."
+
+
 class _Walk:
     """The walk over one document with its shared definitions."""
 
@@ -219,7 +224,7 @@ def _without_empty(value: Any) -> Any:
 
 def _describe(text: str, default: Any, examples: list[Any]) -> str:
     if default not in (None, {}):
-        text += f" Default: {as_text(default)}."
+        text += default_sentence(default)
     if examples:
-        text += f" Example: {as_text(examples[0])}."
+        text += f" Example: {as_text(examples[0]).removesuffix('.')}."
     return text
