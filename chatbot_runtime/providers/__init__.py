@@ -1,1 +1,1 @@
-"""Providers of answers behind the OpenAI-compatible API."""
+"""Who answers. One module for each kind of source of answers."""

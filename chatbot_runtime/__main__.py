@@ -1,0 +1,133 @@
+"""The command line: `python -m chatbot_runtime serve | ask`. It must not know how either works."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from chatbot_runtime.config import Config, ConfigError, settings_table
+
+BAD_SETTINGS = 2
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.command == "serve":
+            return _serve(arguments)
+        if arguments.command == "settings":
+            print(settings_table(), end="")
+            return 0
+        return _ask(arguments)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_SETTINGS
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from chatbot_runtime.serve import serve  # only here: `ask` needs none of it
+
+    terminal = sys.stdout.isatty()
+    environ = dict(os.environ)
+    if terminal:
+        environ = {"CHATBOT_HOST": "127.0.0.1", "CHATBOT_PRE_STOP_SECONDS": "0"} | environ
+    for name in ("phase", "host", "port", "internal_port", "settings_file", "keys_dir"):
+        if (value := getattr(arguments, name)) is not None:
+            environ[f"CHATBOT_{name.upper()}"] = value
+    config = Config.from_env(environ)
+
+    def announce(public: int, internal: int) -> None:
+        if terminal:
+            _welcome(config, public, internal)
+
+    serve(config, announce)
+    return 0
+
+
+def _ask(arguments: argparse.Namespace) -> int:
+    from chatbot_runtime.ask import ask
+
+    return ask(
+        sys.stdin.read() if arguments.question == "-" else arguments.question,
+        url=arguments.url,
+        api_key_file=arguments.api_key_file,
+        model=arguments.model,
+        stream=arguments.stream,
+        output=arguments.output,
+        timeout=arguments.timeout,
+    )
+
+
+def _welcome(config: Config, public: int, internal: int) -> None:
+    host = "127.0.0.1" if config.host in ("0.0.0.0", "::") else config.host  # noqa: S104 - compared, not bound
+    host = f"[{host}]" if ":" in host else host
+    url = f"http://{host}:{public}"
+    print(
+        f"""
+The chatbot {config.name!r} (phase {config.phase}) answers at {url}
+
+  ask it     python -m chatbot_runtime ask "hello" --url {url}
+  with curl  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' \\
+               -d '{{"messages": [{{"role": "user", "content": "hello"}}], "stream": true}}'
+  its state  curl http://{host}:{internal}/status   (also /readyz, /livez, /metrics)
+
+Ctrl-C stops it.
+""",
+        flush=True,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="chatbot_runtime", description="The backend of a Chatbot.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="serve | ask | settings")
+
+    serve = commands.add_parser(
+        "serve",
+        help="answer questions over an OpenAI-compatible API",
+        description="Answers over an OpenAI-compatible API. Every setting is an environment variable CHATBOT_...; "
+        "`settings` lists them. Options given here win over the environment.",
+        epilog="exit codes: 0 told to stop, 1 a fault, 2 a setting cannot be used",
+    )
+    serve.add_argument("--phase", help="which provider answers (CHATBOT_PHASE)")
+    serve.add_argument("--host", help="address to listen on (CHATBOT_HOST)")
+    serve.add_argument("--port", help="public port (CHATBOT_PORT)")
+    serve.add_argument("--internal-port", help="port of health, status and metrics (CHATBOT_INTERNAL_PORT)")
+    serve.add_argument("--settings-file", help="JSON file that may change while it runs (CHATBOT_SETTINGS_FILE)")
+    serve.add_argument("--keys-dir", help="directory of API keys, a file a client (CHATBOT_KEYS_DIR)")
+
+    ask = commands.add_parser(
+        "ask",
+        help="ask one question",
+        description="Asks one question and shows the answer while it comes.",
+        epilog=_exit_codes(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    ask.add_argument("question", help="what to ask; - reads it from standard input")
+    ask.add_argument(
+        "--url",
+        default=os.environ.get("CHATBOT_URL", "http://127.0.0.1:8000"),
+        help="the chatbot's address (CHATBOT_URL; default %(default)s)",
+    )
+    ask.add_argument("--api-key-file", type=Path, help="file with the API key; a key is never an argument")
+    ask.add_argument("--model", default="", help="a model of the chatbot (default: its first)")
+    ask.add_argument("--no-stream", dest="stream", action="store_false", help="wait for the whole answer")
+    ask.add_argument("--output", choices=("text", "json"), default="text", help="json: one object, for scripts")
+    ask.add_argument("--timeout", type=float, default=300, help="longest silence in seconds (default %(default)s)")
+
+    commands.add_parser("settings", help="list the settings of `serve` as a Markdown table")
+    return parser
+
+
+def _exit_codes() -> str:
+    from chatbot_runtime.ask import EXIT_CODES
+
+    return EXIT_CODES
+
+
+if __name__ == "__main__":
+    sys.exit(main())

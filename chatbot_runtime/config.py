@@ -1,0 +1,156 @@
+"""What a process of the runtime is told at its start, by environment variables. It must not know who sets them.
+
+Everything here decides what the process is, and so needs a restart to change. What may change while it runs is in the
+settings file (`chatbot_runtime.settings`).
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from chatbot_runtime.contract import Phase
+
+PREFIX = "CHATBOT_"
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class ConfigError(Exception):
+    """A setting cannot be used; the message names it, says what is wrong and what to do."""
+
+
+class Config(BaseModel):
+    """The settings of one process; field `x_y` is read from the environment variable `CHATBOT_X_Y`.
+
+    An empty variable counts as not set. Path settings without a value mean that the part they feed is not used.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(
+        "chatbot",
+        min_length=1,
+        max_length=253,
+        description="The chatbot's name; also a model's name that a client may ask for.",
+    )
+    namespace: str = Field(
+        "default", min_length=1, max_length=253, description="The chatbot's namespace; only shown in logs."
+    )
+    phase: Phase = Field(
+        "mock", description="Which provider answers: `mock`, `hf` or `local`. This version has `mock`."
+    )
+    revision: str = Field(
+        "local",
+        pattern=r"^[A-Za-z0-9.-]{1,63}$",
+        description="Names the set of settings that decide the provider; `/status` repeats it.",
+    )
+    settings_file: Path | None = Field(
+        None, description="JSON file with everything that may change without a restart; read again when it changes."
+    )
+    keys_dir: Path | None = Field(
+        None,
+        description="Directory of API keys: each file is one client, its content the key. "
+        "Without it `access.mode: APIKey` refuses everyone.",
+    )
+    host: str = Field(
+        "0.0.0.0",  # noqa: S104 - a pod must be reachable
+        min_length=1,
+        description="Address that both ports listen on; on a terminal the default is 127.0.0.1.",
+    )
+    port: Port = Field(8000, description="Public port: the OpenAI-compatible API. 0: any free one.")
+    internal_port: Port = Field(
+        8001, description="Internal port: `/livez`, `/readyz`, `/status`, `/metrics`. 0: any free one."
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="`json`: one object a line; `text`: for people; `auto`: text on a terminal, else json."
+    )
+    pre_stop_seconds: float = Field(
+        5,
+        ge=0,
+        le=3600,
+        description="After SIGTERM: how long new connections are still accepted, until it is known, in seconds; "
+        "on a terminal the default is 0.",
+    )
+    grace_seconds: float = Field(
+        310,
+        ge=0,
+        le=86_400,
+        description="After SIGTERM: when running answers are ended with an error, in seconds; "
+        "not above the pod's terminationGracePeriodSeconds.",
+    )
+    request_seconds: Seconds = Field(
+        300,
+        description="Total time of one request, in seconds; an answer that is not complete by then ends with an error.",
+    )
+    header_seconds: Seconds = Field(
+        10, description="Time a client has to send a request's line and headers, in seconds."
+    )
+    body_seconds: Seconds = Field(10, description="Time a client has to send a request's body, in seconds.")
+    idle_seconds: Seconds = Field(
+        20, description="How long a connection is kept open between two requests, in seconds."
+    )
+    write_seconds: Seconds = Field(
+        20, description="How long a client may take nothing of what is sent to it, in seconds."
+    )
+    heartbeat_seconds: Seconds = Field(
+        10,
+        description="Longest silence on a stream, in seconds; then the status is sent, if it was not, and a comment.",
+    )
+    max_body_bytes: int = Field(4_194_304, ge=1024, description="Largest request body, in bytes; above it 413.")
+    max_messages: int = Field(1000, ge=1, description="Most messages in one request.")
+    max_connections: int = Field(
+        4096, ge=1, description="Most open connections on the public port; further ones get 503."
+    )
+    max_running: int = Field(512, ge=1, description="Most answers at once; further requests wait in the queue.")
+    max_queue: int = Field(512, ge=0, description="Most requests that wait; further ones get 503 at once.")
+    queue_seconds: Seconds = Field(5, description="Longest wait in the queue, in seconds; then 503.")
+    max_clients: int = Field(
+        10_000,
+        ge=1,
+        description="Most clients whose request rate is remembered; the one unseen for longest is forgotten first.",
+    )
+    live_seconds: Seconds = Field(
+        10, description="`/livez` fails when the event loop has not moved for so long, in seconds."
+    )
+    poll_seconds: Seconds = Field(
+        1, description="How often settings file and API keys are looked at for a change, in seconds."
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """The settings in `environ`; variables without the prefix or of other programs are ignored.
+
+        Raises ConfigError naming every variable with a bad value.
+        """
+        given = {name: environ[variable] for name in cls.model_fields if environ.get(variable := variable_of(name))}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise ConfigError("\n".join(_problem(dict(e)) for e in error.errors())) from None
+
+
+def variable_of(field: str) -> str:
+    """The environment variable of a field of Config."""
+    return PREFIX + field.upper()
+
+
+def settings_table() -> str:
+    """All settings as a Markdown table: variable, default, meaning."""
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Config.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`"
+        lines.append(f"| `{variable_of(name)}` | {default} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _problem(error: dict[str, Any]) -> str:
+    field = str(error["loc"][0])
+    what = str(error["msg"])
+    if field == "phase":
+        what = f"it must be one of {', '.join(get_args(Phase))}"
+    default = Config.model_fields[field].default
+    remedy = f"Correct it, or unset it for the default ({default})."
+    return f"{variable_of(field)}: the value {str(error['input'])[:80]!r} cannot be used: {what}. {remedy}"

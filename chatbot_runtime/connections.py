@@ -1,0 +1,158 @@
+"""Connections of the public port, each with a deadline for whatever it is waiting for. It must not know the API.
+
+aiohttp bounds the idle time of a connection, but neither the time for a request's head, nor how long a client may
+refuse to read, nor how many connections there are.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from chatbot_runtime.errors import ApiError
+
+LINGER_SECONDS = 2.0
+"""How long the rest of a refused body is read and thrown away, so that the client gets to see the answer."""
+
+
+@dataclass(slots=True)
+class Limits:
+    """Seconds as in Config, and the most connections at once."""
+
+    header_seconds: float
+    idle_seconds: float
+    write_seconds: float
+    max_connections: int
+
+
+@dataclass(slots=True)
+class Connections:
+    """All open connections, and the factory of new ones."""
+
+    limits: Limits
+    open: set["Connection"] = field(default_factory=set)
+    refused: int = 0
+
+    def factory(self, server: web.Server) -> Callable[[], "Connection"]:
+        """What `loop.create_server` calls for each new connection."""
+        loop = asyncio.get_running_loop()
+        return lambda: Connection(self, server, loop)
+
+    def close_idle(self) -> None:
+        """Closes those between two requests; a request that is being sent or answered goes on."""
+        for connection in tuple(self.open):
+            if connection.idle:
+                connection.close()
+
+
+class Connection(web.RequestHandler):
+    """One connection. The application tells it when a request begins and ends."""
+
+    __slots__ = ("_all", "_deadline", "_write_deadline", "idle")
+
+    def __init__(self, connections: Connections, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+        limits = connections.limits
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=limits.idle_seconds,
+            lingering_time=LINGER_SECONDS,
+            access_log=None,  # type: ignore[arg-type]  # None means none, also by the documentation
+        )
+        self._all = connections
+        self._deadline: asyncio.TimerHandle | None = None
+        self._write_deadline: asyncio.TimerHandle | None = None
+        self.idle = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")  # noqa: S101 - uvloop has its own
+        if len(self._all.open) >= self._all.limits.max_connections:
+            self._all.refused += 1
+            transport.write(_raw(ApiError(503, "too_many_connections", "Too many connections: try again.")))
+            transport.close()
+            return
+        self._all.open.add(self)
+        super().connection_made(transport)
+        self._close_in(self._all.limits.header_seconds)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._all.open.discard(self)
+        self._cancel_deadline()
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.idle and data:
+            self.idle = False
+            self._close_in(self._all.limits.header_seconds)
+        super().data_received(data)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_deadline = self._loop.call_later(self._all.limits.write_seconds, self._abort)
+
+    def resume_writing(self) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+        super().resume_writing()
+
+    def request_began(self) -> None:
+        """A request's head is complete: the request has its own deadlines from here."""
+        self.idle = False
+        self._cancel_deadline()
+
+    def request_ended(self) -> None:
+        """A request is answered: aiohttp closes the connection if no other one begins in time."""
+        self.idle = True
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,  # noqa: ARG002 - aiohttp's signature
+        message: str | None = None,  # noqa: ARG002
+    ) -> web.StreamResponse:
+        """Answers what is not HTTP at all, without a word of what was sent: it may hold a key."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun, an error cannot be sent any more")
+        error = ApiError(
+            400 if status < 500 else 503,
+            "invalid_http",
+            "This is not a valid HTTP/1.1 request: check line and headers.",
+        )
+        response = web.Response(
+            status=error.status, body=error.body.dump(), headers=error.headers(), content_type="application/json"
+        )
+        response.force_close()
+        return response
+
+    def _close_in(self, seconds: float) -> None:
+        self._cancel_deadline()
+        self._deadline = self._loop.call_later(seconds, self._abort)
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+
+def bound_unacknowledged(listener: socket.socket, seconds: float) -> None:
+    """Lets the kernel end connections whose peer takes nothing for so long; inherited by accepted sockets."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
+    if option is not None:
+        listener.setsockopt(socket.IPPROTO_TCP, option, int(seconds * 1000))
+
+
+def _raw(error: ApiError) -> bytes:
+    body = error.body.dump()
+    return (
+        f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        f"Retry-After: {error.retry_after}\r\nConnection: close\r\n\r\n"
+    ).encode() + body

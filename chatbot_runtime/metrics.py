@@ -1,0 +1,65 @@
+"""What is counted, for Prometheus. It must not know how anything is done."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    """The metrics of one process; every name begins with `chatbot_runtime_`."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "chatbot_runtime_requests",
+            "Requests by route and status (499: the client went away).",
+            ("route", "code"),
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "chatbot_runtime_request_seconds",
+            "Time of a chat request, queue included.",
+            ("stream",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.first_chunk_seconds = Histogram(
+            "chatbot_runtime_first_chunk_seconds",
+            "Time to the first piece of an answer.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.queue_seconds = Histogram(
+            "chatbot_runtime_queue_seconds",
+            "Time that admitted requests waited for a slot.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.refusals = Counter(
+            "chatbot_runtime_refusals",
+            "Requests not let in, and answers broken off, by error code.",
+            ("cause",),
+            registry=registry,
+        )
+        self.tokens = Counter(
+            "chatbot_runtime_tokens", "Tokens read (`prompt`) and written (`completion`).", ("kind",), registry=registry
+        )
+        self.settings_reloads = Counter(
+            "chatbot_runtime_settings_reloads",
+            "Changed settings files, by whether they could be used.",
+            ("result",),
+            registry=registry,
+        )
+        self.running = Gauge("chatbot_runtime_running_requests", "Answers being given.", registry=registry)
+        self.queued = Gauge("chatbot_runtime_queued_requests", "Requests that wait for a slot.", registry=registry)
+        self.connections = Gauge("chatbot_runtime_connections", "Open connections, public port.", registry=registry)
+        self.connections_refused = Gauge(
+            "chatbot_runtime_connections_refused", "Connections over the limit since the start.", registry=registry
+        )
+        self.ready = Gauge("chatbot_runtime_ready", "1 if this process takes requests.", registry=registry)
+        self.info = Gauge("chatbot_runtime_info", "What this process is.", ("phase", "revision"), registry=registry)
+
+    def render(self) -> bytes:
+        """The text format of Prometheus."""
+        return generate_latest(self.registry)

@@ -1,0 +1,289 @@
+"""`/v1/*`: OpenAI's API, answered whole or as a stream. It must not know which provider answers.
+
+The rules of an answer: before its first byte a failure is a proper status; after it, it is an event `{"error": …}` and
+the end of the stream without `[DONE]`. Nothing is ever glued together from two answers.
+"""
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from aiohttp import hdrs, web
+
+from chatbot_runtime.access import KeyRing, client_address
+from chatbot_runtime.admission import Admission
+from chatbot_runtime.chat_request import ChatRequest, model_not_found, parse
+from chatbot_runtime.config import Config
+from chatbot_runtime.contract import RuntimeSettings
+from chatbot_runtime.drain import Drain
+from chatbot_runtime.errors import ApiError, bad_request, internal_error
+from chatbot_runtime.event_stream import DONE, EventStream
+from chatbot_runtime.metrics import Metrics
+from chatbot_runtime.providers.base import Answer, Chunk, Provider, ProviderError, Usage
+
+log = logging.getLogger(__name__)
+
+NOT_SERVED = ("/v1/completions", "/v1/embeddings", "/v1/responses")
+
+
+@dataclass(slots=True)
+class Record:
+    """What the request log says of one request: ids, sizes, times and codes; never what was said."""
+
+    id: str
+    begun: float
+    client: str | None = None
+    stream: bool | None = None
+    model: str | None = None
+    fallback: str | None = None
+    error: str | None = None
+    bytes: int | None = None
+    tokens: int | None = None
+    queue_ms: float | None = None
+    first_ms: float | None = None
+
+
+RECORD = web.RequestKey("record", Record)
+
+
+@dataclass(slots=True)
+class OpenAIApi:
+    """The handlers. `settings` gives those in use now."""
+
+    config: Config
+    settings: Callable[[], RuntimeSettings]
+    keys: KeyRing
+    admission: Admission
+    drain: Drain
+    provider: Provider
+    metrics: Metrics
+
+    def routes(self) -> list[web.RouteDef]:
+        """The public endpoints."""
+        return [
+            web.post("/v1/chat/completions", self.chat),
+            web.get("/v1/models", self.models),
+            web.get("/v1/models/{id}", self.model),
+            web.get("/v1/status", self.status),
+            *(web.post(path, self.not_served) for path in NOT_SERVED),
+        ]
+
+    async def models(self, request: web.Request) -> web.Response:
+        """The models, the default first."""
+        self._client(request)
+        return _json({"object": "list", "data": [self._model(model) for model in self.provider.models]})
+
+    async def model(self, request: web.Request) -> web.Response:
+        """One model."""
+        self._client(request)
+        model = request.match_info["id"]
+        if model not in self.provider.models:
+            raise model_not_found(model, self.provider.models)
+        return _json(self._model(model))
+
+    async def status(self, _: web.Request) -> web.Response:
+        """What a chat page needs. Open to everyone, so it names no models."""
+        return _json({"chatbot": self.config.name, "phase": self.config.phase, "fallback": None, "download": None})
+
+    async def not_served(self, request: web.Request) -> web.Response:
+        """OpenAI's other endpoints."""
+        self._client(request)
+        message = f"{request.path} is not available in phase {self.config.phase}: use POST /v1/chat/completions."
+        raise ApiError(404, "not_found", message)
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        """`POST /v1/chat/completions`."""
+        stream = EventStream(request, self.config.heartbeat_seconds)
+        try:
+            async with self.drain.deadline(self.config.request_seconds):
+                return await self._admitted(request, stream)
+        except ApiError as error:
+            failure = error
+        except ProviderError as error:
+            failure = _api_error(error)
+        except (ConnectionError, web.HTTPException):
+            raise
+        except Exception:
+            log.exception("request failed", extra={"id": request[RECORD].id})
+            failure = internal_error()
+        if not stream.started:
+            raise failure
+        request[RECORD].error = failure.body.code
+        await stream.send(b"data: " + failure.body.dump() + b"\n\n")
+        stream.response.force_close()
+        return stream.response
+
+    async def _admitted(self, request: web.Request, stream: EventStream) -> web.StreamResponse:
+        """Key and the client's own limits at the door; a slot only when there is something to answer."""
+        record, access = request[RECORD], self.settings().access
+        record.client, name = self._client(request)
+        with self.admission.client(name, per_minute=access.requests_per_minute, concurrent=access.concurrent_requests):
+            chat = self._parse(await self._body(request))
+            record.stream = chat.stream
+            before = time.monotonic()
+            async with self.admission.slot():
+                waited = time.monotonic() - before
+                self.metrics.queue_seconds.observe(waited)
+                record.queue_ms = round(waited * 1000, 1)
+                if chat.stream:
+                    return await self._stream(chat, stream, record)
+                return await self._whole(chat, record)
+
+    def _client(self, request: web.Request) -> tuple[str | None, str]:
+        """The client's name for the log (an address is nobody's business there) and for counting."""
+        access = self.settings().access
+        if access.mode == "APIKey":
+            client = self.keys.client_of(request.headers.get(hdrs.AUTHORIZATION))
+            return client, f"key:{client}"
+        forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, [])
+        return None, client_address(request.remote, forwarded, access.trusted_hops)
+
+    async def _body(self, request: web.Request) -> bytes:
+        most = self.config.max_body_bytes
+        too_large = ApiError(
+            413, "request_too_large", f"The body is larger than {most} bytes: send less.", param="body"
+        )
+        if (request.content_length or 0) > most:
+            raise too_large
+        try:
+            async with asyncio.timeout(self.config.body_seconds):
+                body = await request.read()
+        except TimeoutError:
+            message = f"The body did not arrive within {self.config.body_seconds:g} s: send it faster."
+            raise ApiError(408, "request_timeout", message, param="body") from None
+        except web.HTTPRequestEntityTooLarge:
+            raise too_large from None
+        except web.RequestPayloadError:
+            raise bad_request("The body is broken: it does not fit its headers.", "body", "invalid_body") from None
+        request[RECORD].bytes = len(body)
+        return body
+
+    def _parse(self, body: bytes) -> ChatRequest:
+        return parse(
+            body,
+            models=self.provider.models,
+            names=(self.config.name,),
+            system_prompt=self.settings().system_prompt,
+            max_messages=self.config.max_messages,
+        )
+
+    async def _whole(self, chat: ChatRequest, record: Record) -> web.Response:
+        answer = await self.provider.answer(chat)
+        message: dict[str, Any] = {"role": "assistant", "content": None}
+        last = Chunk({})
+        async with aclosing(answer.chunks) as chunks:
+            async for last in chunks:
+                content = (message["content"] or "") + (last.delta.get("content") or "")
+                message.update(last.delta, content=content)
+        if last.finish_reason is None:
+            raise _incomplete()
+        self._account(record, answer, last.usage)
+        response = _json(
+            {
+                "id": _answer_id(),
+                "object": "chat.completion",
+                "created": int(time.time()),
+                "model": answer.model,
+                "choices": [{"index": 0, "message": message, "finish_reason": last.finish_reason}],
+                "usage": last.usage.dump() if last.usage else None,
+                "chatbot": self._chatbot(answer),
+            }
+        )
+        response.headers.update(_fallback_header(answer))
+        return response
+
+    async def _stream(self, chat: ChatRequest, stream: EventStream, record: Record) -> web.StreamResponse:
+        async with stream:
+            answer = await self.provider.answer(chat)
+            stream.response.headers.update(_fallback_header(answer))
+            form = _ChunkForm(answer.model, chat.include_usage)
+            last = None
+            async with aclosing(answer.chunks) as chunks:
+                async for last in chunks:
+                    events = form.chunk(last)
+                    if record.first_ms is None:
+                        events = form.first(self._chatbot(answer)) + events
+                        self._first(record)
+                    if last.finish_reason is not None:
+                        self._account(record, answer, last.usage)
+                        events += form.end(last.usage)
+                    await stream.send(events)
+            if last is None or last.finish_reason is None:
+                raise _incomplete()
+        await stream.response.write_eof()
+        return stream.response
+
+    def _first(self, record: Record) -> None:
+        seconds = time.monotonic() - record.begun
+        record.first_ms = round(seconds * 1000, 1)
+        self.metrics.first_chunk_seconds.observe(seconds)
+
+    def _account(self, record: Record, answer: Answer, usage: Usage | None) -> None:
+        record.model, record.fallback = answer.model, answer.fallback
+        if usage is not None:
+            record.tokens = usage.completion_tokens
+            self.metrics.tokens.labels("prompt").inc(usage.prompt_tokens)
+            self.metrics.tokens.labels("completion").inc(usage.completion_tokens)
+
+    def _chatbot(self, answer: Answer) -> dict[str, Any]:
+        return {"phase": self.config.phase, "fallback": answer.fallback}
+
+    def _model(self, model: str) -> dict[str, Any]:
+        return {"id": model, "object": "model", "created": 0, "owned_by": self.config.name}
+
+
+class _ChunkForm:
+    """The bytes of a stream's events; what is equal in all of them is made once."""
+
+    def __init__(self, model: str, include_usage: bool) -> None:
+        same = {"id": _answer_id(), "object": "chat.completion.chunk", "created": int(time.time()), "model": model}
+        self._head = b"data: " + orjson.dumps(same)[:-1]
+        self._choice = self._head + b',"choices":[{"index":0,"delta":'
+        self._usage = b',"usage":null' if include_usage else b""
+        self._end = b',"finish_reason":null}]' + self._usage + b"}\n\n"
+
+    def first(self, chatbot: Mapping[str, Any]) -> bytes:
+        """The role, and who answers."""
+        role = b'{"role":"assistant","content":""},"finish_reason":null}],"chatbot":'
+        return self._choice + role + orjson.dumps(chatbot) + self._usage + b"}\n\n"
+
+    def chunk(self, chunk: Chunk) -> bytes:
+        """A piece of the answer."""
+        if chunk.finish_reason is None:
+            return self._choice + orjson.dumps(chunk.delta) + self._end
+        reason = b',"finish_reason":' + orjson.dumps(chunk.finish_reason) + b"}]"
+        return self._choice + orjson.dumps(chunk.delta) + reason + self._usage + b"}\n\n"
+
+    def end(self, usage: Usage | None) -> bytes:
+        """The usage if it was asked for, and `[DONE]`."""
+        if not self._usage or usage is None:
+            return DONE
+        return self._head + b',"choices":[],"usage":' + orjson.dumps(usage.dump()) + b"}\n\n" + DONE
+
+
+def _api_error(error: ProviderError) -> ApiError:
+    code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", error.reason).lower()
+    return ApiError(503, code, str(error), retry_after=error.retry_after)
+
+
+def _incomplete() -> ProviderError:
+    return ProviderError("ProviderUnavailable", "The answer broke off before its end. Please try again.")
+
+
+def _fallback_header(answer: Answer) -> dict[str, str]:
+    return {"x-chatbot-fallback": answer.fallback} if answer.fallback else {}
+
+
+def _answer_id() -> str:
+    return f"chatcmpl-{uuid.uuid4().hex}"
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=orjson.dumps(value), content_type="application/json")
