@@ -55,7 +55,9 @@ class Expose(Block):
         description="Type of the public Service. ClusterIP is reached from inside the cluster only.",
     )
     port: int = Field(80, ge=1, le=65_535, description="Port of the public Service.")
-    annotations: Mapping[str, Annotated[str, Field(max_length=500, description="Value of one annotation.")]] = Field(
+    annotations: Mapping[
+        str, Annotated[str, Field(max_length=500, description="Value of one annotation.", examples=["public"])]
+    ] = Field(
         {},
         max_length=16,
         description="Annotations of the outermost object: the Ingress or HTTPRoute if there is one, else the Service. "

@@ -20,7 +20,12 @@ _OLLAMA_MODEL = f"({_WORD}(:[0-9]+)?/)?({_WORD}/)?{_WORD}(:{_WORD})?"
 class MockSpec(Block):
     """Phase mock: a demo that streams canned answers, without a key and without a model."""
 
-    replies: tuple[Annotated[str, Field(min_length=1, max_length=1000, description="One answer.")], ...] = Field(
+    replies: tuple[
+        Annotated[
+            str, Field(min_length=1, max_length=1000, description="One answer.", examples=["Hello! I am a demo."])
+        ],
+        ...,
+    ] = Field(
         (),
         max_length=20,
         description="Canned answers, at most 20 of 1000 characters. Default: the built-in set.",

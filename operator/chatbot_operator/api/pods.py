@@ -113,7 +113,9 @@ class Pods(Block):
         description="Secrets with registry logins for image pulls. Default: none.",
         examples=[[{"name": "registry-login"}]],
     )
-    node_selector: Mapping[str, Annotated[str, Field(max_length=63, description="Value of one label.")]] = Field(
+    node_selector: Mapping[
+        str, Annotated[str, Field(max_length=63, description="Value of one label.", examples=["chat"])]
+    ] = Field(
         {},
         max_length=16,
         description="Labels that a node must have. Default: none.",
@@ -157,20 +159,24 @@ class Pods(Block):
     priority_class_name: ObjectName | None = Field(
         None, description="PriorityClass of the pods. Default: the cluster's default.", examples=["high"]
     )
-    labels: Mapping[str, Annotated[str, Field(max_length=63, description="Value of one label.")]] = Field(
-        {},
-        max_length=16,
-        description="Labels of the pods beside the operator's. Default: none.",
-        examples=[{"team": "support"}],
-        json_schema_extra=ruled(
-            *key_rules("pods.labels"),
-            Rule(
-                "self.all(k, !format.labelValue().validate(self[k]).hasValue())",
-                "pods.labels: every value must be a label value: at most 63 letters, digits, '-', '_' or '.'.",
+    labels: Mapping[str, Annotated[str, Field(max_length=63, description="Value of one label.", examples=["chat"])]] = (
+        Field(
+            {},
+            max_length=16,
+            description="Labels of the pods beside the operator's. Default: none.",
+            examples=[{"team": "support"}],
+            json_schema_extra=ruled(
+                *key_rules("pods.labels"),
+                Rule(
+                    "self.all(k, !format.labelValue().validate(self[k]).hasValue())",
+                    "pods.labels: every value must be a label value: at most 63 letters, digits, '-', '_' or '.'.",
+                ),
             ),
-        ),
+        )
     )
-    annotations: Mapping[str, Annotated[str, Field(max_length=500, description="Value of one annotation.")]] = Field(
+    annotations: Mapping[
+        str, Annotated[str, Field(max_length=500, description="Value of one annotation.", examples=["any text"])]
+    ] = Field(
         {},
         max_length=16,
         description="Annotations of the pods beside the operator's. Default: none.",

@@ -96,7 +96,10 @@ class Web(Block):
         description="Text on an empty chat. Default: none.",
         examples=["Hello! Ask me about your order."],
     )
-    suggestions: tuple[Annotated[str, Field(min_length=1, max_length=200, description="One prompt.")], ...] = Field(
+    suggestions: tuple[
+        Annotated[str, Field(min_length=1, max_length=200, description="One prompt.", examples=["What can you do?"])],
+        ...,
+    ] = Field(
         (),
         max_length=6,
         description="Prompts that an empty chat offers, at most 6. Default: none.",
