@@ -1,0 +1,164 @@
+"""The embedded control plane starts quickly, survives the death of each part, and leaves nothing behind."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devcluster.cluster import Cluster
+from devcluster.processes import members, wait_until
+from devcluster.state import Numbers
+from tests.support.cluster import ClusterAccess, access_of, fresh_control_plane, make_namespace, short_folder
+
+# The promise is 5 s on an idle machine; the suite shares its cores.
+START_SECONDS = 15.0
+
+
+@pytest.fixture(scope="module")
+def cluster(control_plane: ClusterAccess) -> Cluster:
+    if control_plane.cluster is None:
+        pytest.skip("the cluster was given, so its parts are not ours to kill")
+    return control_plane.cluster
+
+
+@pytest.fixture
+def state_folder() -> Iterator[Path]:
+    with short_folder() as folder:
+        yield folder
+
+
+def deployment(name: str, replicas: int, **pod_annotations: str) -> dict[str, object]:
+    labels = {"app": name}
+    pod = {"containers": [{"name": "main", "image": "example.invalid/none:1", "resources": {"requests": {"cpu": "100m"}}}]}
+    annotations = {key.replace("__", "/").replace("_", "-"): value for key, value in pod_annotations.items()}
+    template = {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod}
+    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+
+
+def test_a_fresh_control_plane_is_ready_in_seconds_and_gone_without_a_trace(state_folder: Path) -> None:
+    began = time.monotonic()
+    cluster = Cluster.start("fresh", state_dir=state_folder, lifetime="process")
+    try:
+        assert time.monotonic() - began < START_SECONDS
+        assert members(state_folder)
+        assert access_of(cluster).get("serviceaccount", "default")["metadata"]["name"] == "default"
+    finally:
+        cluster.remove()
+    assert members(state_folder) == []
+    assert not state_folder.exists()
+    assert all(claim.state_dir != state_folder for claim in Numbers().claims())
+
+
+def test_an_ordinary_deployment_becomes_available_on_fake_nodes(control_plane: ClusterAccess, namespace: str) -> None:
+    control_plane.apply(deployment("web", 3), namespace=namespace)
+    control_plane.kubectl("rollout", "status", "deployment/web", "-n", namespace, "--timeout=20s")
+    pods = control_plane.get("pods", "-n", namespace)["items"]
+    addresses = {pod["status"]["podIP"] for pod in pods}
+    assert len(addresses) == 3
+
+
+def test_a_tainted_fake_node_takes_only_pods_that_tolerate_it() -> None:
+    with fresh_control_plane(fake_nodes=1, tainted=True) as access, make_namespace(access) as namespace:
+        tolerating = deployment("tolerating", 1)
+        toleration = {"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}
+        tolerating["spec"]["template"]["spec"]["tolerations"] = [toleration]  # type: ignore[index]
+        access.apply(deployment("ordinary", 1), tolerating, namespace=namespace)
+        access.kubectl("rollout", "status", "deployment/tolerating", "-n", namespace, "--timeout=20s")
+        (ordinary,) = access.get("pods", "-l", "app=ordinary", "-n", namespace)["items"]
+        assert "nodeName" not in ordinary["spec"]
+
+
+def test_a_fake_pod_can_be_told_to_fail_with_a_reason(control_plane: ClusterAccess, namespace: str) -> None:
+    failing = deployment("failing", 1, devcluster_local__fail="ImagePullBackOff: no such image")
+    failing["spec"]["template"]["metadata"]["annotations"] = {"devcluster.local/fail": "ImagePullBackOff: no such image"}  # type: ignore[index]
+    control_plane.apply(failing, namespace=namespace)
+
+    def waiting_reason() -> str:
+        for pod in control_plane.get("pods", "-n", namespace)["items"]:
+            for status in pod["status"].get("containerStatuses", []):
+                return str(status["state"].get("waiting", {}).get("reason", ""))
+        return ""
+
+    wait_until("the pod waits with the reason", lambda: waiting_reason() == "ImagePullBackOff", 15.0)
+
+
+def test_jobs_on_fake_nodes_end_as_their_annotations_say(control_plane: ClusterAccess, namespace: str) -> None:
+    def job(name: str, exit_code: str) -> dict[str, object]:
+        pod = {"restartPolicy": "Never", "containers": [{"name": "main", "image": "example.invalid/none:1"}]}
+        template = {"metadata": {"annotations": {"devcluster.local/exit-code": exit_code}}, "spec": pod}
+        spec = {"backoffLimit": 0, "template": template}
+        return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
+
+    control_plane.apply(job("good", "0"), job("bad", "3"), namespace=namespace)
+    control_plane.kubectl("wait", "--for=condition=Complete", "job/good", "-n", namespace, "--timeout=20s")
+    control_plane.kubectl("wait", "--for=condition=Failed", "job/bad", "-n", namespace, "--timeout=20s")
+
+
+@pytest.mark.parametrize("component", ["etcd", "apiserver", "controller-manager", "scheduler", "addons"])
+def test_a_killed_part_comes_back_and_the_data_stays(
+    cluster: Cluster, control_plane: ClusterAccess, namespace: str, component: str
+) -> None:
+    control_plane.kubectl("create", "configmap", "kept", "--from-literal=a=b", "-n", namespace)
+    before = cluster.pid(component)
+    cluster.kill(component)
+    wait_until(f"{component} is back", lambda: cluster.pid(component) not in (None, before), 10.0)
+    cluster.await_ready()
+    assert control_plane.get("configmap", "kept", "-n", namespace)["data"] == {"a": "b"}
+    control_plane.apply(deployment("after", 1), namespace=namespace)
+    control_plane.kubectl("rollout", "status", "deployment/after", "-n", namespace, "--timeout=30s")
+
+
+def test_a_halted_part_stays_down_until_it_is_restarted(cluster: Cluster, control_plane: ClusterAccess, namespace: str) -> None:
+    cluster.halt("scheduler")
+    assert cluster.pid("scheduler") is None
+    control_plane.apply(deployment("late", 1), namespace=namespace)
+    cluster.restart("scheduler")
+    control_plane.kubectl("rollout", "status", "deployment/late", "-n", namespace, "--timeout=30s")
+
+
+def test_two_clusters_run_side_by_side_without_touching_each_other(control_plane: ClusterAccess) -> None:
+    with fresh_control_plane(fake_nodes=0) as other:
+        assert other.get("configmaps", "-n", "default")["items"]
+        with make_namespace(other) as name:
+            assert control_plane.kubectl("get", "namespace", name, check=False).returncode != 0
+
+
+def test_starting_again_keeps_a_running_cluster_as_it_is(state_folder: Path) -> None:
+    first = Cluster.start("again", state_dir=state_folder, lifetime="process")
+    try:
+        pids = {name: first.pid(name) for name in first.components()}
+        second = Cluster.start("again", state_dir=state_folder, lifetime="process")
+        assert {name: second.pid(name) for name in second.components()} == pids
+    finally:
+        first.remove()
+
+
+def test_data_survives_a_stop_and_a_start(state_folder: Path) -> None:
+    cluster = Cluster.start("kept", state_dir=state_folder, lifetime="process")
+    try:
+        cluster.kubectl("create", "configmap", "kept")
+        cluster.stop()
+        assert members(state_folder) == []
+        cluster = Cluster.start("kept", state_dir=state_folder, lifetime="process")
+        assert "kept" in cluster.kubectl("get", "configmap", "kept", "-o", "name")
+    finally:
+        cluster.remove()
+
+
+def test_a_killed_test_run_leaves_no_process_and_the_next_start_removes_the_rest(state_folder: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from devcluster.cluster import Cluster\n"
+        "Cluster.start('killed', state_dir=Path(sys.argv[1]), lifetime='process')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    root = Path(__file__).parents[2]
+    result = subprocess.run([sys.executable, "-c", program, str(state_folder)], cwd=root, check=False, timeout=120)
+    assert result.returncode == -9
+    wait_until("all of its processes have ended", lambda: not members(state_folder), 15.0)
+    with fresh_control_plane(fake_nodes=0):
+        assert not state_folder.exists()
+        assert all(claim.state_dir != state_folder for claim in Numbers().claims())
