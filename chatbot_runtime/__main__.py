@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from chatbot_runtime.config import Config, ConfigError, settings_table
@@ -27,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_SETTINGS
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -40,12 +44,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         if (value := getattr(arguments, name)) is not None:
             environ[f"CHATBOT_{name.upper()}"] = value
     config = Config.from_env(environ)
-
-    def announce(public: int, internal: int) -> None:
-        if terminal:
-            _welcome(config, public, internal)
-
-    serve(config, announce)
+    serve(config, partial(_welcome, config) if terminal else None)
     return 0
 
 

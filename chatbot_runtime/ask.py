@@ -22,6 +22,13 @@ exit codes:
   130  stopped by Ctrl-C"""
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer like any other: followed, it would take the API key to another host."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Not followed."""
+
+
 class AskError(Exception):
     """No answer, or only part of one; `code` is the exit code."""
 
@@ -133,7 +140,7 @@ def _request(question: str, url: str, key: str | None, model: str, stream: bool)
 
 def _pieces(request: urllib.request.Request, reply: Reply, stream: bool, timeout: float) -> Iterator[str]:
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=timeout) as response:
             reply.request_id = response.headers.get("x-request-id")
             for piece in _streamed(response, reply) if stream else _whole(response, reply):
                 reply.answer += piece

@@ -8,6 +8,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 from aiohttp import web
 
@@ -67,9 +68,9 @@ class Connection(web.RequestHandler):
         self.idle = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")  # noqa: S101 - uvloop has its own
         if len(self._all.open) >= self._all.limits.max_connections:
             self._all.refused += 1
+            transport = cast("asyncio.Transport", transport)
             transport.write(_raw(ApiError(503, "too_many_connections", "Too many connections: try again.")))
             transport.close()
             return

@@ -68,11 +68,11 @@ class OpenAIApi:
     def routes(self) -> list[web.RouteDef]:
         """The public endpoints."""
         return [
-            web.post("/v1/chat/completions", self.chat),
+            web.post("/v1/chat/completions", self.chat, expect_handler=_expect),
             web.get("/v1/models", self.models),
             web.get("/v1/models/{id}", self.model),
             web.get("/v1/status", self.status),
-            *(web.post(path, self.not_served) for path in NOT_SERVED),
+            *(web.post(path, self.not_served, expect_handler=_expect) for path in NOT_SERVED),
         ]
 
     async def models(self, request: web.Request) -> web.Response:
@@ -266,6 +266,16 @@ class _ChunkForm:
         if not self._usage or usage is None:
             return DONE
         return self._head + b',"choices":[],"usage":' + orjson.dumps(usage.dump()) + b"}\n\n" + DONE
+
+
+async def _expect(request: web.Request) -> web.Response | None:
+    """`Expect: 100-continue`, as curl sends it with a large body; anything else is refused (RFC 9110, 10.1.1)."""
+    if request.headers[hdrs.EXPECT].lower() != "100-continue":
+        refused = ApiError(417, "expectation_failed", "The header 'Expect' may only be '100-continue'.", param="Expect")
+        return web.Response(status=417, body=refused.body.dump(), content_type="application/json")
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # as aiohttp's own handler does: this was not the answer
+    return None
 
 
 def _api_error(error: ProviderError) -> ApiError:

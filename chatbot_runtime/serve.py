@@ -16,6 +16,7 @@ from chatbot_runtime.app import Runtime, build, create_app
 from chatbot_runtime.config import Config, ConfigError
 from chatbot_runtime.connections import bound_unacknowledged
 from chatbot_runtime.internal_api import InternalServer
+from chatbot_runtime.providers.base import Provider
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +30,14 @@ Announce = Callable[[int, int], None]
 """Called once with public and internal port when both listen."""
 
 
-def serve(config: Config, announce: Announce) -> None:
-    """Serves until SIGTERM or SIGINT. Raises ConfigError.
+def serve(config: Config, announce: Announce | None = None, provider: Provider | None = None) -> None:
+    """Serves until SIGTERM or SIGINT; `provider` in place of the phase's own. Raises ConfigError.
 
     SIGTERM drains: not ready, still open for `pre_stop_seconds`, then running answers finish up to `grace_seconds`.
     SIGINT, or a second SIGTERM, ends at once; running answers end with an error.
     """
     logs.set_up(config.log_format, chatbot=config.name, namespace=config.namespace)
-    runtime = build(config)
+    runtime = build(config, provider)
     _allow_files(config.max_connections + SPARE_FILES)
     public = _listen(config.host, config.port, "CHATBOT_PORT")
     internal = _listen(config.host, config.internal_port, "CHATBOT_INTERNAL_PORT")
@@ -47,7 +48,9 @@ def serve(config: Config, announce: Announce) -> None:
 class _Process:
     """One run, from bound sockets to the end."""
 
-    def __init__(self, runtime: Runtime, public: socket.socket, internal: socket.socket, announce: Announce) -> None:
+    def __init__(
+        self, runtime: Runtime, public: socket.socket, internal: socket.socket, announce: Announce | None
+    ) -> None:
         self._runtime = runtime
         self._public = public
         self._internal = internal
@@ -74,7 +77,8 @@ class _Process:
             tasks = [group.create_task(work()) for work in (runtime.beat, runtime.follow_files, runtime.verify)]
             ports = self._public.getsockname()[1], self._internal.getsockname()[1]
             log.info("listening", extra={"port": ports[0], "internal_port": ports[1], "phase": runtime.config.phase})
-            self._announce(*ports)
+            if self._announce is not None:
+                self._announce(*ports)
             await self._stop.wait()
             await self._drain(server)
             await web_runner.cleanup()
