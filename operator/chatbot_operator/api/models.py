@@ -166,7 +166,7 @@ class Chatbot(Block):
     status: ChatbotStatus = ChatbotStatus()
 
 
-class InvalidChatbot(ValueError):  # noqa: N818 - read as what it is: "except InvalidChatbot"
+class InvalidChatbot(ValueError):
     """A raw object is no valid Chatbot. The message names the fields and never quotes a value."""
 
 

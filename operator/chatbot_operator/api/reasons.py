@@ -389,3 +389,6 @@ CONDITIONS: Mapping[ConditionType, ConditionText] = {
     ),
 }
 """Each condition of a Chatbot. Ready's `otherwise` is in the order in which its checks are asked."""
+
+FALLBACK_REASONS: Mapping[str, Reason] = {reason.value: reason for reason in _PROVIDER_PROBLEMS}
+"""By the name with which a pod says why its fallback answers."""

@@ -42,7 +42,7 @@ _RULE_ORDER = ("rule", "message", "fieldPath", "reason")
 _EXTENSIONS = {key for key in _KEY_ORDER if key.startswith("x-kubernetes-")} - {"x-kubernetes-int-or-string"}
 
 
-class UnsupportedSchema(TypeError):  # noqa: N818 - names what the schema is
+class UnsupportedSchema(TypeError):
     """A model uses something that has no structural form here, or lacks a limit or a description."""
 
     def __init__(self, path: str, problem: str) -> None:

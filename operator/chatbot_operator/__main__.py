@@ -1,0 +1,112 @@
+"""`python -m chatbot_operator`: wires the parts together and runs them until one ends or a signal comes."""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import sys
+import time
+
+import aiohttp
+import kopf
+
+from chatbot_operator import handlers, logs, server
+from chatbot_operator.events import Recorder
+from chatbot_operator.kinds import LEASE, Key, Ref
+from chatbot_operator.kube import connect
+from chatbot_operator.leader import Leader
+from chatbot_operator.metrics import Chatbots, Metrics
+from chatbot_operator.pods import PodClient
+from chatbot_operator.poller import Poller
+from chatbot_operator.queue import Queue
+from chatbot_operator.reconciler import Reconciler
+from chatbot_operator.settings import InvalidSettings, Settings
+from chatbot_operator.store import Store
+from chatbot_operator.sync import Sync
+from chatbot_operator.worker import work
+
+log = logging.getLogger("chatbot_operator")
+
+
+class _Stopped(Exception):
+    """Kopf has seen the signal to stop: the other tasks end too."""
+
+
+async def run(settings: Settings) -> None:
+    """Operate until SIGTERM or SIGINT. One task that fails ends all: the pod is restarted."""
+    clock = time.monotonic
+    identity = settings.identity or f"{socket.gethostname()}-{secrets.token_hex(3)}"
+    metrics, store = Metrics(), Store()
+    settled: set[Key] = set()
+    queue = Queue(clock=clock, first_delay=settings.retry_first_seconds, longest_delay=settings.retry_longest_seconds)
+    cluster = await connect(timeout_seconds=settings.api_timeout_seconds, observer=metrics.observe_call)
+    sync = Sync(store, queue, cluster, settings, clock=clock, took=metrics.resync_seconds.set)
+    leader = Leader(
+        cluster,
+        Ref(LEASE, settings.namespace, settings.lease_name),
+        identity,
+        term=settings.lease_seconds,
+        renew_every=settings.lease_renew_seconds,
+        clock=clock,
+        on_gain=sync.add_all,
+    )
+    # Pods are asked directly: a proxy of the environment is for what leaves the cluster.
+    async with aiohttp.ClientSession(trust_env=False) as session:
+        client = PodClient(session, settings.pod_status_url)
+        poller = Poller(store, queue, client, settings, settled=settled.__contains__, clock=clock)
+        recorder = Recorder(cluster, identity, clock=clock)
+        reconciler = Reconciler(
+            store, cluster, leader, recorder, settings, reports=poller.reports, settled=settled, clock=clock
+        )
+        health = server.Health(clock, clock(), resynced=lambda: sync.finished_at, synced=sync.ready.is_set)
+        metrics.watch(depth=lambda: queue.depth, leading=leader.holds, chatbots=Chatbots(store.chatbots))
+        registry = handlers.registry(
+            store,
+            queue,
+            serves=lambda namespace: not settings.watch_namespaces or namespace in settings.watch_namespaces,
+            lease_seen=lambda: setattr(health, "lease_seen", clock()),
+        )
+
+        async def workers() -> None:
+            await sync.ready.wait()
+            async with asyncio.TaskGroup() as group:
+                for _ in range(settings.workers):
+                    group.create_task(work(queue, reconciler, metrics))
+
+        async def watch() -> None:
+            watched = {*settings.watch_namespaces, settings.namespace} if settings.watch_namespaces else set()
+            await handlers.watcher(registry, tuple(sorted(watched)))()
+            raise _Stopped
+
+        try:
+            async with server.serving(settings.host, settings.port, health, metrics.text) as port:
+                log.info("operator %s listens on port %s", identity, port)
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(watch())
+                    tasks.create_task(sync.run())
+                    tasks.create_task(leader.run())
+                    tasks.create_task(workers())
+                    tasks.create_task(poller.run(leader.holds))
+        except* _Stopped:
+            log.info("stopping")
+        finally:
+            await leader.release()
+            await cluster.close()
+
+
+def main() -> int:
+    """Exit codes: 0 stopped by a signal, 2 a setting is not usable, 1 anything else."""
+    try:
+        settings = Settings.from_env(os.environ)
+    except InvalidSettings as error:
+        print(f"chatbot-operator: {error}", file=sys.stderr)
+        return 2
+    kopf.configure(verbose=False)
+    logs.configure(settings.log_level)
+    asyncio.run(run(settings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""Verdicts -> status: what is, as people and scripts read it. Pure; only what is observed, never what was requested."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from chatbot_operator import effective, names
+from chatbot_operator.api import (
+    ChatbotStatus,
+    Condition,
+    ConditionStatus,
+    Endpoints,
+    ModelStatus,
+    ServingPhase,
+)
+from chatbot_operator.api.reasons import FALLBACK_REASONS, ConditionType, Reason
+from chatbot_operator.checks import MODEL_MESSAGES, Context, Verdict, balancer_address, scaling_trouble, verdicts
+from chatbot_operator.cost import Rates, estimate
+from chatbot_operator.desired.base import BACKEND
+from chatbot_operator.observe import Pod, public_service
+from chatbot_operator.revision import revision
+from chatbot_operator.settings import Settings
+
+
+@dataclass(frozen=True)
+class _State:
+    """A condition without its times."""
+
+    type: ConditionType
+    status: ConditionStatus
+    reason: Reason
+    message: str
+
+
+def status_of(c: Context) -> ChatbotStatus:
+    """The whole status. Nothing in it is a clock or a counter, so nothing changes while nothing happens."""
+    verdict = next(verdicts(c), None)
+    states = (_available(c), _ready(c, verdict), _progressing(c), _model_ready(c), _exposed(c), _fallback_active(c))
+    live, spec, name = c.observed.backend, c.chatbot.spec, c.chatbot.metadata.name
+    url = _url(c)
+    return ChatbotStatus(
+        observed_generation=c.chatbot.metadata.generation,
+        serving_phase=serving_phase(c),
+        model=ModelStatus(name=effective.default_model(spec), engine=effective.engine(spec)),
+        url=url,
+        endpoints=Endpoints(openai=f"{url}/v1" if url else "", cluster=f"{_cluster_url(c)}/v1"),
+        replicas=live.total if live else 0,
+        ready_replicas=len(c.observed.ready_pods()),
+        selector=",".join(f"{k}={v}" for k, v in sorted(names.selector(name, BACKEND).items())),
+        cost=estimate(spec, rates(c.settings)),
+        conditions=tuple(_condition(c, state) for state in states),
+    )
+
+
+def with_problem(raw: Mapping[str, Any], reason: Reason, message: str, now: datetime) -> dict[str, Any]:
+    """The status of an object that cannot be reconciled: as it was, but for Ready, which says why.
+
+    `raw` is the whole object, whose spec need not be readable; what serves is not touched.
+    """
+    status = dict(raw.get("status") or {})
+    others = [c for c in status.get("conditions", ()) if c["type"] != ConditionType.READY]
+    found = (c for c in status.get("conditions", ()) if c["type"] == ConditionType.READY)
+    old: Mapping[str, Any] = next(found, {})
+    generation = raw["metadata"].get("generation", 0)
+    stamp = now.replace(microsecond=0).isoformat().replace("+00:00", "Z")
+    ready = {
+        "type": ConditionType.READY.value,
+        "status": "False",
+        "observedGeneration": generation,
+        "lastTransitionTime": old["lastTransitionTime"] if old.get("status") == "False" else stamp,
+        "reason": reason.value,
+        "message": message,
+    }
+    return {**status, "observedGeneration": generation, "conditions": [*others, ready]}
+
+
+def rates(settings: Settings) -> Rates:
+    """The administrator's prices."""
+    cpu, memory = Decimal(str(settings.cpu_monthly)), Decimal(str(settings.memory_monthly))
+    storage, balancer = Decimal(str(settings.storage_monthly)), Decimal(str(settings.balancer_monthly))
+    return Rates(cpu, memory, storage, balancer, settings.currency)
+
+
+def _condition(c: Context, state: _State) -> Condition:
+    old = c.chatbot.status.condition(state.type)
+    kept = old is not None and old.status == state.status
+    return Condition(
+        type=state.type,
+        status=state.status,
+        observed_generation=c.chatbot.metadata.generation,
+        last_transition_time=old.last_transition_time if old and kept else c.now.replace(microsecond=0),
+        reason=state.reason,
+        message=state.message,
+    )
+
+
+def serving_phase(c: Context) -> ServingPhase:
+    """What answers now: during a migration the old phase; mock while the fallback of every ready pod does."""
+    ready = c.observed.ready_pods()
+    if not ready:
+        return ""
+    if effective.fallback_to(c.chatbot.spec) == "mock" and all(map(_fallback_reason, ready)):
+        return "mock"
+    phases = {p.phase for p in ready}
+    others = sorted(phases - {c.chatbot.spec.phase})
+    known: dict[str, ServingPhase] = {"mock": "mock", "hf": "hf", "local": "local"}
+    return known.get(others[0] if others else c.chatbot.spec.phase, "")
+
+
+def _fallback_reason(pod: Pod) -> str:
+    status = pod.report.status if pod.report else None
+    return status.fallback or "" if status else ""
+
+
+def _available(c: Context) -> _State:
+    ready, live = c.observed.ready_pods(), c.observed.backend
+    if ready and all(map(_fallback_reason, ready)):
+        return _State(ConditionType.AVAILABLE, "True", Reason.SERVING_FALLBACK, "The fallback answers.")
+    if ready:
+        newest = c.observed.newest_template()
+        current = [p for p in ready if newest and p.template == newest.hash]
+        wanted = live is not None and live.revision == revision(c.chatbot.spec)
+        if wanted and len(current) == len(ready):
+            return _State(ConditionType.AVAILABLE, "True", Reason.SERVING, "People can chat.")
+        return _State(
+            ConditionType.AVAILABLE,
+            "True",
+            Reason.SERVING_PREVIOUS,
+            "People can chat; the previous version still answers.",
+        )
+    if c.chatbot.spec.suspend:
+        return _State(ConditionType.AVAILABLE, "False", Reason.SUSPENDED, "spec.suspend is true: nothing answers.")
+    if live is None or not live.deadline_exceeded:
+        return _State(ConditionType.AVAILABLE, "False", Reason.STARTING, "No pod is ready yet.")
+    return _State(ConditionType.AVAILABLE, "False", Reason.BACKEND_NOT_READY, "No backend pod is ready.")
+
+
+def _ready(c: Context, verdict: Verdict | None) -> _State:
+    paused = c.chatbot.metadata.annotations.get(names.PAUSED) == "true"
+    note = f" The operator keeps its hands off: annotation {names.PAUSED} is set." if paused else ""
+    if verdict is not None:
+        return _State(ConditionType.READY, "False", verdict.reason, verdict.message + note)
+    trouble = scaling_trouble(c.observed)
+    hint = f" The autoscaler cannot work now: {trouble}" if trouble else ""
+    return _State(ConditionType.READY, "True", Reason.SERVING, f"What was asked for serves.{hint}{note}")
+
+
+def _progressing(c: Context) -> _State:
+    live, model = c.observed.backend, c.migration.model
+    if model.reason in (Reason.DOWNLOADING, Reason.QUEUED):
+        return _State(ConditionType.PROGRESSING, "True", Reason.DOWNLOADING, MODEL_MESSAGES[model.reason])
+    if live is not None and live.deadline_exceeded and not live.rolled_out:
+        return _State(ConditionType.PROGRESSING, "False", Reason.STALLED, "The rollout makes no progress.")
+    if live is not None and live.rolled_out:
+        return _State(ConditionType.PROGRESSING, "False", Reason.SETTLED, "Nothing is under way.")
+    if live is None and c.migration.template == "keep":
+        return _State(ConditionType.PROGRESSING, "False", Reason.SETTLED, "Nothing is under way.")
+    if not c.observed.ready_pods():
+        return _State(ConditionType.PROGRESSING, "True", Reason.CREATING, "The first pods are being started.")
+    if live is not None and live.generation_seen and live.updated == live.total:
+        return _State(ConditionType.PROGRESSING, "True", Reason.SCALING, "The number of pods is changing.")
+    return _State(ConditionType.PROGRESSING, "True", Reason.ROLLING_OUT, "New pods replace old ones.")
+
+
+def _model_ready(c: Context) -> _State:
+    model = c.migration.model
+    there = (Reason.NOT_NEEDED, Reason.DOWNLOADED, Reason.MOUNTED, Reason.BAKED)
+    status: ConditionStatus = "True" if model.reason in there else "False"
+    return _State(ConditionType.MODEL_READY, status, model.reason, MODEL_MESSAGES[model.reason])
+
+
+def _exposed(c: Context) -> _State:
+    expose, service = c.chatbot.spec.expose, public_service(c.observed, c.chatbot.metadata.name)
+    if expose.type == "ClusterIP":
+        message = f"Reachable inside the cluster at {_cluster_url(c)}."
+        return _State(ConditionType.EXPOSED, "True", Reason.CLUSTER_INTERNAL, message)
+    if expose.type == "NodePort":
+        port = _node_port(service)
+        if port:
+            message = f"Reachable at port {port} of every node."
+            return _State(ConditionType.EXPOSED, "True", Reason.ADDRESS_ASSIGNED, message)
+        return _State(ConditionType.EXPOSED, "False", Reason.ADDRESS_PENDING, "The Service has no node port yet.")
+    if balancer_address(service):
+        return _State(ConditionType.EXPOSED, "True", Reason.ADDRESS_ASSIGNED, f"Reachable at {_url(c)}.")
+    message = "The load balancer has given no address yet."
+    return _State(ConditionType.EXPOSED, "False", Reason.ADDRESS_PENDING, message)
+
+
+def _fallback_active(c: Context) -> _State:
+    if c.chatbot.spec.phase == "mock":
+        return _State(ConditionType.FALLBACK_ACTIVE, "False", Reason.NOT_NEEDED, "Phase mock needs no fallback.")
+    ready = c.observed.ready_pods()
+    reasons = sorted(filter(None, map(_fallback_reason, ready)))
+    if reasons:
+        message = f"{len(reasons)} of {len(ready)} pods answer by the fallback."
+        return _State(ConditionType.FALLBACK_ACTIVE, "True", FALLBACK_REASONS[reasons[0]], message)
+    if not any(p.report and p.report.status for p in ready):
+        return _State(ConditionType.FALLBACK_ACTIVE, "Unknown", Reason.UNKNOWN, "No pod has said so yet.")
+    if effective.fallback_to(c.chatbot.spec) == "none":
+        return _State(ConditionType.FALLBACK_ACTIVE, "False", Reason.DISABLED, "fallback.to is none.")
+    return _State(ConditionType.FALLBACK_ACTIVE, "False", Reason.NOT_NEEDED, "The model itself answers.")
+
+
+def _cluster_url(c: Context) -> str:
+    return f"http://{c.chatbot.metadata.name}.{c.namespace}.svc{_port(c)}"
+
+
+def _port(c: Context) -> str:
+    port = c.chatbot.spec.expose.port
+    return "" if port == 80 else f":{port}"
+
+
+def _url(c: Context) -> str:
+    """Where people reach it: inside the cluster by its Service, outside by the load balancer.
+
+    A node port has no address of its own: the operator does not read nodes.
+    """
+    if c.chatbot.spec.expose.type == "ClusterIP":
+        return _cluster_url(c)
+    address = balancer_address(public_service(c.observed, c.chatbot.metadata.name))
+    if not address:
+        return ""
+    host = f"[{address}]" if ":" in address else address
+    return f"http://{host}{_port(c)}"
+
+
+def _node_port(service: Mapping[str, Any] | None) -> int:
+    ports = service["spec"].get("ports", ()) if service else ()
+    return next((int(p["nodePort"]) for p in ports if p.get("nodePort")), 0)

@@ -1,0 +1,22 @@
+"""The PersistentVolumeClaim of the weights that a download fetches. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from chatbot_operator import names
+from chatbot_operator.api import Chatbot
+from chatbot_operator.desired.base import DOWNLOAD, child
+from chatbot_operator.kinds import CLAIM
+
+
+def models_claim(chatbot: Chatbot, *, size: str, records: Mapping[str, str]) -> dict[str, Any]:
+    """A claim for the spec's storage class and access mode.
+
+    A retained one has no owner, so that it outlives the Chatbot. `records` are the annotations that say what it holds.
+    """
+    storage = chatbot.spec.local.storage
+    spec: dict[str, Any] = {"accessModes": [storage.access_mode], "resources": {"requests": {"storage": size}}}
+    if storage.storage_class_name is not None:
+        spec["storageClassName"] = storage.storage_class_name
+    name = names.claim(chatbot.metadata.name, storage.storage_class_name, storage.access_mode)
+    return child(chatbot, CLAIM, name, DOWNLOAD, {"spec": spec}, records, owned=not storage.retain)

@@ -1,0 +1,39 @@
+"""The ConfigMap that runtime pods read their settings from. Pure."""
+
+from typing import Any
+
+from chatbot_operator import effective, names
+from chatbot_operator.api import Chatbot
+from chatbot_operator.desired.base import BACKEND, child
+from chatbot_operator.kinds import CONFIG_MAP
+from chatbot_operator.names import SETTINGS_KEY
+from chatbot_runtime.contract import AccessSettings, FallbackSettings, MockSettings, RuntimeSettings
+
+
+def settings_text(chatbot: Chatbot, verified_revisions: tuple[str, ...]) -> str:
+    """The settings file: everything that may change without a restart. Its exact text is what pods report a hash of."""
+    spec = chatbot.spec
+    settings = RuntimeSettings(
+        system_prompt=spec.system_prompt,
+        mock=MockSettings(replies=spec.mock.replies, tokens_per_second=spec.mock.tokens_per_second),
+        fallback=FallbackSettings(
+            to="mock" if effective.fallback_to(spec) == "mock" else "none",
+            after_failures=spec.fallback.after_failures,
+            retry_after_seconds=spec.fallback.retry_after_seconds,
+        ),
+        access=AccessSettings(
+            mode=spec.access.mode or "Anonymous",
+            requests_per_minute=spec.access.requests_per_minute,
+            concurrent_requests=spec.access.concurrent_requests,
+            trusted_hops=spec.access.trusted_hops,
+            cors_origins=spec.access.cors_origins,
+        ),
+        verified_revisions=verified_revisions,
+    )
+    return settings.model_dump_json(by_alias=True, indent=2)
+
+
+def backend_config(chatbot: Chatbot, verified_revisions: tuple[str, ...]) -> dict[str, Any]:
+    """The ConfigMap around that file."""
+    data = {SETTINGS_KEY: settings_text(chatbot, verified_revisions)}
+    return child(chatbot, CONFIG_MAP, names.backend(chatbot.metadata.name), BACKEND, {"data": data})

@@ -1,0 +1,177 @@
+"""The Deployment of the backend: the runtime's pods. Pure. It never sets `replicas`: the scale subresource does."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from chatbot_operator import effective, names
+from chatbot_operator.api import Chatbot, Pods, Resources
+from chatbot_operator.desired.base import BACKEND, child
+from chatbot_operator.desired.service import HTTP_PORT, INTERNAL_PORT
+from chatbot_operator.kinds import DEPLOYMENT
+from chatbot_operator.revision import list_hash, revision, template_inputs
+from chatbot_operator.settings import Settings
+
+USER = 10001
+CONTAINER = "runtime"
+ENGINELESS = "engineless"
+"""The revision of pods that run while the weights are still on their way."""
+
+_DRAIN_MARGIN_SECONDS = 5
+"""The runtime ends what still streams this long before the kubelet kills it, so that a client gets an error event."""
+
+
+def backend_deployment(
+    chatbot: Chatbot, settings: Settings, template: Mapping[str, Any], failed_revision: str = ""
+) -> dict[str, Any]:
+    """A Deployment around a pod template: this spec's, or an earlier one to step back to from `failed_revision`."""
+    spec = chatbot.spec
+    surge = spec.backend.rollout == "Surge"
+    body = {
+        "selector": {"matchLabels": names.selector(chatbot.metadata.name, BACKEND)},
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxUnavailable": 0 if surge else 1, "maxSurge": 1 if surge else 0},
+        },
+        "progressDeadlineSeconds": settings.progress_deadline_seconds,
+        "revisionHistoryLimit": 2,
+        "template": template,
+    }
+    annotations = {names.TEMPLATE_INPUTS: template_inputs(spec)}
+    if failed_revision:
+        annotations[names.FAILED_REVISION] = failed_revision
+    return child(chatbot, DEPLOYMENT, names.backend(chatbot.metadata.name), BACKEND, {"spec": body}, annotations)
+
+
+def backend_template(chatbot: Chatbot, settings: Settings, *, with_engine: bool = True) -> dict[str, Any]:
+    """The pod template of the spec's phase; admitted by Pod Security `restricted`.
+
+    Without its engine, in phase local, the runtime says that the model is on its way.
+    """
+    spec, name = chatbot.spec, chatbot.metadata.name
+    own_revision = revision(spec) if with_engine else ENGINELESS
+    ours = {names.PHASE_LABEL: spec.phase, names.REVISION_LABEL: own_revision}
+    annotations = {**spec.pods.annotations, "kubectl.kubernetes.io/default-container": CONTAINER}
+    if spec.phase == "local" and with_engine and effective.downloads(spec):
+        annotations[names.LIST_HASH] = list_hash(spec)
+    return {
+        "metadata": {
+            "labels": {**names.labels(name, BACKEND, spec.pods.labels), **ours},
+            "annotations": annotations,
+        },
+        "spec": {
+            "serviceAccountName": names.backend(name),
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": settings.grace_seconds,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": USER,
+                "runAsGroup": USER,
+                "fsGroup": USER,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [_runtime(chatbot, settings, own_revision)],
+            "volumes": _volumes(chatbot),
+            **placement(chatbot),
+        },
+    }
+
+
+def _runtime(chatbot: Chatbot, settings: Settings, own_revision: str) -> dict[str, Any]:
+    env = {
+        "CHATBOT_NAME": chatbot.metadata.name,
+        "CHATBOT_NAMESPACE": chatbot.metadata.namespace,
+        "CHATBOT_PHASE": chatbot.spec.phase,
+        "CHATBOT_REVISION": own_revision,
+        "CHATBOT_SETTINGS_FILE": "/etc/chatbot/settings/settings.json",
+        "CHATBOT_KEYS_DIR": "/etc/chatbot/keys",
+        "CHATBOT_PRE_STOP_SECONDS": str(settings.pre_stop_seconds),
+        "CHATBOT_GRACE_SECONDS": str(max(1, settings.grace_seconds - _DRAIN_MARGIN_SECONDS)),
+    }
+    probe = {"timeoutSeconds": 2, "failureThreshold": 3}
+    mounts = [
+        {"name": "settings", "mountPath": "/etc/chatbot/settings", "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of this pod alone
+    ]
+    if chatbot.spec.access.keys_secret_ref:
+        mounts.append({"name": "keys", "mountPath": "/etc/chatbot/keys", "readOnly": True})
+    return {
+        "name": CONTAINER,
+        "image": image(chatbot.spec.pods, settings.runtime_image),
+        "imagePullPolicy": settings.image_pull_policy,
+        "args": ["serve"],
+        "env": [{"name": k, "value": v} for k, v in env.items()],
+        "ports": [
+            {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
+            {"name": "internal", "containerPort": INTERNAL_PORT, "protocol": "TCP"},
+        ],
+        "resources": resources(effective.backend_resources(chatbot.spec, chatbot.spec.phase)),
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "internal"}, "periodSeconds": 1, **probe},
+        "livenessProbe": {
+            "httpGet": {"path": "/livez", "port": "internal"},
+            "periodSeconds": 5,
+            "initialDelaySeconds": 10,
+            **probe,
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mounts,
+    }
+
+
+def _volumes(chatbot: Chatbot) -> list[dict[str, Any]]:
+    volumes: list[dict[str, Any]] = [
+        {"name": "settings", "configMap": {"name": names.backend(chatbot.metadata.name)}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+    ]
+    if chatbot.spec.access.keys_secret_ref:
+        # Optional, so that a pod with a missing Secret starts and says so instead of hanging.
+        secret = {"secretName": chatbot.spec.access.keys_secret_ref.name, "optional": True}
+        volumes.append({"name": "keys", "secret": secret})
+    return volumes
+
+
+def placement(chatbot: Chatbot) -> dict[str, Any]:
+    """Where the pods may run: as the spec says, else spread over the nodes."""
+    pods = chatbot.spec.pods
+    selector = {"matchLabels": names.selector(chatbot.metadata.name, BACKEND)}
+    spread = [{**c.manifest(), "labelSelector": selector} for c in pods.topology_spread_constraints] or [
+        {
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": selector,
+            # Counts only pods of the same rollout, so that old ones do not push the new ones together.
+            "matchLabelKeys": ["pod-template-hash"],
+        }
+    ]
+    placement: dict[str, Any] = {"topologySpreadConstraints": spread}
+    if pods.node_selector:
+        placement["nodeSelector"] = dict(pods.node_selector)
+    if pods.tolerations:
+        placement["tolerations"] = [t.manifest() for t in pods.tolerations]
+    if pods.priority_class_name:
+        placement["priorityClassName"] = pods.priority_class_name
+    if pods.image_pull_secrets:
+        placement["imagePullSecrets"] = [s.manifest() for s in pods.image_pull_secrets]
+    return placement
+
+
+def image(pods: Pods, default: str) -> str:
+    """A default image, behind the prefix for mirrors if there is one: its own registry is left out then."""
+    if not pods.image_registry:
+        return default
+    first, _, rest = default.partition("/")
+    path = rest if rest and ("." in first or ":" in first or first == "localhost") else default
+    return f"{pods.image_registry.rstrip('/')}/{path}"
+
+
+def resources(wanted: Resources) -> dict[str, Any]:
+    """Requests and limits of a pod with one container. Memory is limited to what is requested, CPU is not limited."""
+    requests = wanted.requests.manifest()
+    limits = {"memory": wanted.requests.memory} | wanted.limits.manifest()
+    return {"requests": requests, "limits": limits}

@@ -1,0 +1,76 @@
+"""What a spec comes to once the defaults that depend on the phase are filled in. Pure."""
+
+from decimal import Decimal
+from typing import NamedTuple
+
+from chatbot_operator.api import Autoscaling, ChatbotSpec, Phase, Resources
+from chatbot_operator.units import quantity
+
+
+class Range(NamedTuple):
+    """How few and how many pods an autoscaler may run."""
+
+    least: int
+    most: int
+
+
+_BACKEND_RANGES: dict[Phase, Range] = {"mock": Range(2, 10), "hf": Range(2, 10), "local": Range(1, 1)}
+
+
+def backend_range(spec: ChatbotSpec, phase: Phase) -> Range:
+    """The autoscaler's range of backend pods in a phase."""
+    return _range(spec.backend.autoscaling, _BACKEND_RANGES[phase])
+
+
+def _range(autoscaling: Autoscaling, default: Range) -> Range:
+    least, most = autoscaling.min_replicas, autoscaling.max_replicas
+    if least is None:
+        least = default.least if most is None else min(default.least, most)
+    if most is None:
+        most = max(default.most, least)
+    return Range(least, max(most, least))
+
+
+def backend_minimum(spec: ChatbotSpec, phase: Phase) -> int:
+    """The fewest backend pods that run in a phase while not suspended."""
+    if not spec.backend.autoscaling.enabled and spec.backend.replicas is not None:
+        return spec.backend.replicas
+    return backend_range(spec, phase).least
+
+
+def backend_resources(spec: ChatbotSpec, phase: Phase) -> Resources:
+    """What a whole backend pod asks for in a phase."""
+    blocks = {"mock": spec.mock.resources, "hf": spec.hf.resources, "local": spec.local.resources}
+    return blocks[phase]
+
+
+def fallback_to(spec: ChatbotSpec) -> str:
+    """Who answers when the provider cannot: `mock` or `none`.
+
+    A private model is used by programs too, for which canned text would be wrong data.
+    """
+    return spec.fallback.to or ("none" if spec.phase == "local" else "mock")
+
+
+def downloads(spec: ChatbotSpec) -> bool:
+    """Whether the weights come by a Job into a claim of ours, now or ahead of a switch."""
+    source = spec.local.source
+    fetched = source is None or (source.claim is None and source.image is None)
+    return fetched and (spec.phase == "local" or spec.local.prefetch)
+
+
+def engine(spec: ChatbotSpec) -> str:
+    """The program behind the answers, as `status.model.engine` names it."""
+    if spec.phase == "local":
+        return "llama.cpp" if spec.local.models[0].startswith("hf://") else "ollama"
+    return {"mock": "mock", "hf": "router"}[spec.phase]
+
+
+def default_model(spec: ChatbotSpec) -> str:
+    """The model that a request without a name gets."""
+    return {"mock": "mock", "hf": spec.hf.models[0], "local": spec.local.models[0]}[spec.phase]
+
+
+def storage_size(spec: ChatbotSpec) -> Decimal:
+    """Bytes of the claim of the weights."""
+    return quantity(spec.local.storage.size)

@@ -1,0 +1,193 @@
+"""The Cluster protocol on `kubernetes.aio`: the only module that imports the client, and the one place where its
+errors are mapped. It must not know what a Chatbot is."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client.exceptions import ApiException
+
+from chatbot_operator.cluster import (
+    ClusterError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    Listing,
+    NotFound,
+    Terminating,
+    Throttled,
+    Transient,
+)
+from chatbot_operator.kinds import EVENT, Kind, RawObject, Ref
+from chatbot_operator.names import MANAGER, SCALE_MANAGER
+
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+JSON = "application/json"
+PAGE = 500
+"""Objects a page of a LIST: keeps the answers of a large cluster below a few MiB."""
+
+Observer = Callable[[str, str, int, float], None]
+"""Told of every call: verb, resource, status code (0: no answer), seconds."""
+
+
+async def connect(*, timeout_seconds: float = 30, observer: Observer | None = None) -> "Kube":
+    """A client with the pod's own account, or with KUBECONFIG outside of a cluster.
+
+    Raises kubernetes.aio's ConfigException when there is neither.
+    """
+    configuration = Configuration()
+    if "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG"):
+        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    else:
+        await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    return Kube(ApiClient(configuration), timeout_seconds=timeout_seconds, observer=observer)
+
+
+def path(kind: Kind, namespace: str | None, name: str = "", subresource: str = "") -> str:
+    """The URL path of a collection, an object or one of its subresources."""
+    parts = ["apis", kind.group, kind.version] if kind.group else ["api", kind.version]
+    if namespace is not None:
+        parts += ["namespaces", namespace]
+    parts += [part for part in (kind.plural, name, subresource) if part]
+    return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+class Kube:
+    """See Cluster."""
+
+    def __init__(self, client: ApiClient, *, timeout_seconds: float = 30, observer: Observer | None = None) -> None:
+        self._client = client
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._observer = observer or (lambda *_: None)
+
+    async def close(self) -> None:
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def list(self, kind: Kind, namespace: str | None, selector: str = "") -> Listing:
+        query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
+        items: list[RawObject] = []
+        while True:
+            page = await self._call("GET", "list", kind, path(kind, namespace), query)
+            # Items of a list lack what names their kind; the rest of the operator relies on it.
+            items += [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in page.get("items") or ()]
+            token = page["metadata"].get("continue")
+            if not token:
+                return Listing(items, page["metadata"].get("resourceVersion", ""))
+            query["continue"] = token
+
+    async def get(self, ref: Ref) -> RawObject:
+        return await self._call("GET", "get", ref.kind, _path(ref))
+
+    async def create(self, ref: Ref, body: Mapping[str, Any]) -> RawObject:
+        return await self._call(
+            "POST", "create", ref.kind, path(ref.kind, ref.namespace), {"fieldManager": MANAGER}, body
+        )
+
+    async def replace(self, ref: Ref, body: Mapping[str, Any]) -> RawObject:
+        return await self._call("PUT", "update", ref.kind, _path(ref), {"fieldManager": MANAGER}, body)
+
+    async def apply(self, ref: Ref, body: Mapping[str, Any]) -> RawObject:
+        query = {"fieldManager": MANAGER, "force": "true"}
+        return await self._call("PATCH", "patch", ref.kind, _path(ref), query, body, APPLY)
+
+    async def merge(self, ref: Ref, body: Mapping[str, Any], subresource: str = "") -> RawObject:
+        query = {"fieldManager": MANAGER}
+        return await self._call("PATCH", "patch", ref.kind, _path(ref, subresource), query, body, MERGE, subresource)
+
+    async def scale(self, ref: Ref, replicas: int) -> None:
+        body = {"spec": {"replicas": replicas}}
+        query = {"fieldManager": SCALE_MANAGER}
+        await self._call("PATCH", "patch", ref.kind, _path(ref, "scale"), query, body, MERGE, "scale")
+
+    async def delete(self, ref: Ref, *, uid: str, resource_version: str | None = None) -> None:
+        preconditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": preconditions,
+        }
+        try:
+            await self._call("DELETE", "delete", ref.kind, _path(ref), body=body)
+        except NotFound:
+            return
+
+    async def events_about(self, namespace: str, uid: str) -> Sequence[RawObject]:
+        query = {"fieldSelector": f"regarding.uid={uid}"}
+        page = await self._call("GET", "list", EVENT, path(EVENT, namespace), query)
+        items: list[RawObject] = page.get("items") or []
+        return sorted(items, key=lambda e: e["metadata"].get("creationTimestamp") or "")
+
+    async def _call(
+        self,
+        method: str,
+        verb: str,
+        kind: Kind,
+        resource_path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = JSON,
+        subresource: str = "",
+    ) -> dict[str, Any]:
+        resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
+        started, status = time.monotonic(), 0
+        try:
+            url_path = f"{resource_path}?{urlencode(query)}" if query else resource_path
+            prepared = await self._client.param_serialize(
+                method,
+                url_path,
+                header_params={"Accept": JSON, "Content-Type": content_type},
+                body=dict(body) if body is not None else None,
+                auth_settings=["BearerToken"],
+            )
+            response = await self._client.call_api(*prepared, _request_timeout=self._timeout)
+            status = response.status
+            data: bytes = await response.read()  # type: ignore[no-untyped-call]
+            if status >= 400:
+                raise error_of(status, data, dict(response.headers), verb=verb, resource=resource)
+            answer: dict[str, Any] = json.loads(data)
+            return answer
+        except (aiohttp.ClientError, ApiException, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+            raise Transient(f"no answer: {type(error).__name__}", verb=verb, resource=resource) from error
+        except ValueError as error:
+            raise Transient("the API server's answer is not JSON", verb=verb, resource=resource) from error
+        finally:
+            self._observer(verb, resource, status, time.monotonic() - started)
+
+
+def _path(ref: Ref, subresource: str = "") -> str:
+    return path(ref.kind, ref.namespace, ref.name, subresource)
+
+
+def error_of(
+    status: int, data: bytes, headers: Mapping[str, str], *, verb: str = "", resource: str = ""
+) -> ClusterError:
+    """The error that an answer of 400 or above stands for, with the server's own message."""
+    try:
+        parsed = json.loads(data)
+        message = str(parsed.get("message") or "") if isinstance(parsed, dict) else ""
+    except ValueError:
+        message = ""
+    message = message or f"the API server answered {status}"
+    if status == 429:
+        return Throttled(message, retry_after=_retry_after(headers), verb=verb, resource=resource)
+    if status == 403 and "because it is being terminated" in message:
+        return Terminating(message, verb=verb, resource=resource)
+    kinds: dict[int, type[ClusterError]] = {400: Invalid, 403: Forbidden, 404: NotFound, 409: Conflict, 422: Invalid}
+    return kinds.get(status, Transient)(message, verb=verb, resource=resource)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    value = next((v for k, v in headers.items() if k.lower() == "retry-after"), "")
+    try:
+        return min(max(float(value), 0.1), 60)
+    except ValueError:
+        return 1.0

@@ -1,0 +1,201 @@
+"""What moves a Chatbot from the phase that serves to the one that is wanted, decided anew from what is observed.
+
+There is no stored step: deciding twice, or after a crash, gives the same. Pure.
+
+    what is observed                                     the pods' template
+    ------------------------------------------------     ------------------------------------------------
+    phase not built yet                                  keep what serves
+    the weights are where they must be (or none needed)  the spec's own: the rolling update does the rest,
+                                                         its pods get ready once they have answered a question
+    weights on their way, something serves               keep what serves
+    weights on their way, nothing serves                 the spec's own without its engine
+    the update is stuck half-way between two providers   the previous one again: step back
+    this very template has been stepped back from        keep what serves
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from chatbot_operator import effective, names
+from chatbot_operator.api import Chatbot, Phase
+from chatbot_operator.api.reasons import Reason
+from chatbot_operator.desired.deployment import ENGINELESS
+from chatbot_operator.observe import Backend, Claim, Job, Observed, Template
+from chatbot_operator.revision import list_hash, revision
+from chatbot_operator.units import quantity
+
+TemplateChoice = Literal["target", "engineless", "previous", "keep"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Where the weights are. `arrived`: where they must be for the spec's list of models."""
+
+    reason: Reason
+    arrived: bool
+    claim: Claim | None = None
+    job: Job | None = None
+
+
+@dataclass(frozen=True)
+class Migration:
+    """What the plan may do to the pods, and what it must keep for their sake."""
+
+    template: TemplateChoice
+    shape: Phase
+    """The phase whose number of pods holds now."""
+    model: Model
+    claim_wanted: bool
+    claim_size: str
+    claim_records: Mapping[str, str]
+    job_wanted: bool
+    job_replaced: Job | None
+    """A Job that stands in the way of the wanted one."""
+    previous: Template | None
+    failed_revision: str
+    arrived: bool
+    """The wanted template is rolled out: what is no longer wanted may go."""
+
+
+def migrate(chatbot: Chatbot, observed: Observed, built: Collection[Phase]) -> Migration:
+    """Decide for one Chatbot. `built` are the phases that this version can serve."""
+    spec, live = chatbot.spec, observed.backend
+    model = _model(chatbot, observed)
+    marker = failed_marker(chatbot)
+    previous = _previous(observed) if _stuck_between(observed) else None
+    template = _template(chatbot, observed, built, model, marker, previous)
+    job_wanted, replaced = _job(chatbot, observed, model, built)
+    own = template in ("target", "engineless")
+    live_phase: Phase = _phase(live) or spec.phase
+    return Migration(
+        template=template,
+        shape=spec.phase if own else live_phase,
+        model=model,
+        claim_wanted=_claim_wanted(chatbot, built),
+        claim_size=_claim_size(chatbot, model.claim),
+        claim_records=_records(chatbot, observed, model),
+        job_wanted=job_wanted,
+        job_replaced=replaced,
+        previous=previous,
+        failed_revision=marker if template == "previous" else "",
+        arrived=bool(template == "target" and live and live.revision == revision(spec) and live.rolled_out),
+    )
+
+
+def failed_marker(chatbot: Chatbot) -> str:
+    """Names what a step back was made from: another spec or another retry annotation is tried again."""
+    return names.short_hash([revision(chatbot.spec), chatbot.metadata.annotations.get(names.RETRY, "")])
+
+
+def _template(
+    chatbot: Chatbot,
+    observed: Observed,
+    built: Collection[Phase],
+    model: Model,
+    marker: str,
+    previous: Template | None,
+) -> TemplateChoice:
+    live, target = observed.backend, revision(chatbot.spec)
+    if chatbot.spec.phase not in built:
+        return "keep"
+    if live and live.failed_revision == marker and live.revision != target:
+        return "keep"
+    if previous and live and live.revision == target:
+        return "previous"
+    if model.arrived:
+        return "target"
+    nothing_serves = live is None or live.revision == ENGINELESS or live.replicas == 0
+    return "engineless" if nothing_serves else "keep"
+
+
+def _stuck_between(observed: Observed) -> bool:
+    """At the progress deadline some new pods answer and the rest cannot: two providers answer in turns."""
+    live = observed.backend
+    if not live or not live.deadline_exceeded or live.rolled_out:
+        return False
+    ready = observed.ready_pods()
+    new = [p for p in ready if p.revision == live.revision]
+    old = [p for p in ready if p.revision != live.revision]
+    return bool(new and old)
+
+
+def _previous(observed: Observed) -> Template | None:
+    """The newest template of another provider that still has pods."""
+    live = observed.backend
+    others = (t for t in observed.templates if live and t.revision != live.revision and t.pods)
+    return max(others, key=lambda t: t.number, default=None)
+
+
+def _phase(live: Backend | None) -> Phase | None:
+    phases: dict[str, Phase] = {"mock": "mock", "hf": "hf", "local": "local"}
+    return phases.get(live.phase) if live else None
+
+
+def wanted_claim(chatbot: Chatbot) -> str:
+    """Name of the claim that the spec's weights are downloaded into."""
+    storage = chatbot.spec.local.storage
+    return names.claim(chatbot.metadata.name, storage.storage_class_name, storage.access_mode)
+
+
+def _model(chatbot: Chatbot, observed: Observed) -> Model:
+    spec, source = chatbot.spec, chatbot.spec.local.source
+    if not effective.downloads(spec):
+        mounted = bool(source and source.claim)
+        there = Reason.MOUNTED if mounted else Reason.BAKED
+        reason = there if spec.phase == "local" else Reason.NOT_NEEDED
+        return Model(reason, arrived=True)
+    wanted = wanted_claim(chatbot)
+    claim = next((c for c in observed.claims if c.ref.name == wanted and not c.deleting), None)
+    if claim is None:
+        return Model(Reason.CLAIM_PENDING, arrived=spec.phase != "local")
+    hashed = list_hash(spec)
+    job = next((j for j in observed.jobs if j.list_hash == hashed and j.claim_uid == claim.uid), None)
+    recorded = names.DOWNLOADED + hashed in claim.annotations
+    arrived = recorded or bool(job and job.state == "complete")
+    if arrived:
+        reason = Reason.DOWNLOADED
+    elif job is None:
+        reason = Reason.QUEUED
+    else:
+        reason = Reason.DOWNLOAD_FAILED if job.state == "failed" else Reason.DOWNLOADING
+    # Ahead of a switch (prefetch) nothing has to wait for the weights.
+    return Model(reason, arrived=arrived or spec.phase != "local", claim=claim, job=job)
+
+
+def _claim_wanted(chatbot: Chatbot, built: Collection[Phase]) -> bool:
+    return "local" in built and effective.downloads(chatbot.spec)
+
+
+def _claim_size(chatbot: Chatbot, live: Claim | None) -> str:
+    """A volume cannot shrink: a larger claim that was retained keeps its size."""
+    size = chatbot.spec.local.storage.size
+    return live.size if live and quantity(live.size) > quantity(size) else size
+
+
+def _records(chatbot: Chatbot, observed: Observed, model: Model) -> dict[str, str]:
+    """What the claim holds whole: the wanted list, and the one that serves. Others a download may have removed."""
+    if model.claim is None:
+        return {}
+    kept = {names.DOWNLOADED + list_hash(chatbot.spec)}
+    if observed.backend and observed.backend.list_hash:
+        kept.add(names.DOWNLOADED + observed.backend.list_hash)
+    records = {k: v for k, v in model.claim.annotations.items() if k in kept}
+    if model.job and model.job.state == "complete":
+        record = json.dumps({"models": list(chatbot.spec.local.models)}, sort_keys=True)
+        records.setdefault(names.DOWNLOADED + model.job.list_hash, record)
+    return records
+
+
+def _job(chatbot: Chatbot, observed: Observed, model: Model, built: Collection[Phase]) -> tuple[bool, Job | None]:
+    """Whether the wanted download should be there, and a Job that must go first: only one may write a claim."""
+    recorded = model.claim is not None and names.DOWNLOADED + list_hash(chatbot.spec) in model.claim.annotations
+    if "local" not in built or not effective.downloads(chatbot.spec) or model.claim is None or recorded:
+        return False, None
+    own = names.download(chatbot.metadata.name, list_hash(chatbot.spec))
+    other = next((j for j in observed.jobs if j.ref.name != own or j.claim_uid != model.claim.uid), None)
+    if other is not None:
+        return False, other
+    foreign = any(name != own for name in observed.downloaders)
+    return not foreign, None

@@ -1,0 +1,386 @@
+"""Raw objects -> Observed: what is, in the words of the decisions that follow. Pure; it decides nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from chatbot_operator import names
+from chatbot_operator.drift import applied_hash
+from chatbot_operator.kinds import (
+    AUTOSCALER,
+    CLAIM,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    JOB,
+    POD,
+    REPLICA_SET,
+    SERVICE,
+    RawObject,
+    Ref,
+)
+from chatbot_operator.pods import PodReport
+from chatbot_operator.store import Snapshot
+from chatbot_runtime.contract import RuntimeSettings, settings_hash
+
+_TEMPLATE_HASH = "pod-template-hash"
+_DEPLOYMENT_REVISION = "deployment.kubernetes.io/revision"
+
+
+@dataclass(frozen=True)
+class WriteProblem:
+    """Why the last write of a child failed: the name of the error's class and the server's message."""
+
+    error: str
+    message: str
+    verb: str = ""
+    resource: str = ""
+
+
+@dataclass(frozen=True)
+class Template:
+    """One pod template that the backend's Deployment has had: a ReplicaSet."""
+
+    hash: str
+    phase: str
+    revision: str
+    number: int
+    pods: int
+    raw: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The live Deployment of the backend: the record of what serves."""
+
+    phase: str
+    revision: str
+    generation_seen: bool
+    replicas: int
+    total: int
+    updated: int
+    ready: int
+    available: int
+    deadline_exceeded: bool
+    replica_failure: str
+    applied_hash: str
+    template_inputs: str
+    list_hash: str
+    """The list of downloaded models that these pods serve; empty if they serve none."""
+    failed_revision: str
+    deleting: bool
+
+    @property
+    def rolled_out(self) -> bool:
+        """Every pod that is asked for is of the newest template and available, and none of an older one is left."""
+        return self.generation_seen and self.replicas == self.updated == self.available and self.total == self.updated
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One backend pod."""
+
+    ref: Ref
+    uid: str
+    ip: str
+    phase: str
+    revision: str
+    template: str
+    ready: bool
+    deleting: bool
+    restarts: int
+    waiting: str
+    waiting_message: str
+    last_exit: int | None
+    last_exit_reason: str
+    last_exit_message: str
+    unschedulable: str
+    nudge: str
+    report: PodReport | None
+
+    @property
+    def instance(self) -> str:
+        """Names one run of the pod's container: what a report is about."""
+        return f"{self.uid}/{self.restarts}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of weights that is this Chatbot's, or a retained one of its name."""
+
+    ref: Ref
+    uid: str
+    bound: bool
+    size: str
+    deleting: bool
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A download."""
+
+    ref: Ref
+    uid: str
+    claim_uid: str
+    list_hash: str
+    state: Literal["running", "complete", "failed"]
+    reason: str
+    applied_hash: str
+    retry: str
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that a decision may depend on, of one Chatbot at one moment."""
+
+    children: Mapping[Ref, RawObject] = field(default_factory=dict)
+    """Live objects that are ours by owner reference, or are a claim that we may adopt."""
+    strangers: Mapping[Ref, RawObject] = field(default_factory=dict)
+    backend: Backend | None = None
+    templates: tuple[Template, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    downloaders: tuple[str, ...] = ()
+    """Names of the Jobs that have a pod which has not ended: only one may write a claim."""
+    settings_hash: str = ""
+    """Of the live ConfigMap; empty if there is none."""
+    verified: tuple[str, ...] = ()
+    """The `verifiedRevisions` of the live settings."""
+    problems: Mapping[Ref, WriteProblem] = field(default_factory=dict)
+    complaints: Mapping[str, str] = field(default_factory=dict)
+    """By uid: the last Warning among the Events of a child that is not well, as `Reason: message`."""
+
+    def current_pods(self) -> tuple[Pod, ...]:
+        """The pods of the newest template, without those that are going."""
+        newest = self.newest_template()
+        return tuple(p for p in self.pods if newest and p.template == newest.hash and not p.deleting)
+
+    def newest_template(self) -> Template | None:
+        """The template that the Deployment is rolling out to."""
+        return max(self.templates, key=lambda t: t.number, default=None)
+
+    def ready_pods(self) -> tuple[Pod, ...]:
+        """The pods that the Services send requests to."""
+        return tuple(p for p in self.pods if p.ready and not p.deleting)
+
+
+def observe(
+    snapshot: Snapshot,
+    *,
+    reports: Mapping[str, PodReport] | None = None,
+    problems: Mapping[Ref, WriteProblem] | None = None,
+    complaints: Mapping[str, str] | None = None,
+) -> Observed:
+    """What the snapshot shows. `reports` are by `Pod.instance`."""
+    uid = snapshot.chatbot["metadata"]["uid"] if snapshot.chatbot else ""
+    name = snapshot.key.name
+    ours, strangers = _sort_out(snapshot, uid)
+    by_kind: dict[str, list[RawObject]] = {}
+    for obj in ours.values():
+        by_kind.setdefault(obj["kind"], []).append(obj)
+    live = next(iter(by_kind.get(DEPLOYMENT.name, ())), None)
+    deployment_uid = live["metadata"]["uid"] if live else ""
+    sets = [o for o in snapshot.children.values() if o["kind"] == REPLICA_SET.name and _controller(o) == deployment_uid]
+    set_uids = {s["metadata"]["uid"] for s in sets}
+    pods = [o for o in snapshot.children.values() if o["kind"] == POD.name and _controller(o) in set_uids]
+    config = ours.get(Ref(CONFIG_MAP, snapshot.key.namespace, names.backend(name)), {})
+    settings = config.get("data", {}).get(names.SETTINGS_KEY, "")
+    return Observed(
+        children={r: o for r, o in ours.items() if r.kind not in (REPLICA_SET, POD)},
+        strangers=strangers,
+        backend=_backend(live) if live else None,
+        templates=tuple(map(_template, sets)),
+        pods=tuple(sorted((_pod(p, reports or {}) for p in pods), key=lambda p: p.ref)),
+        claims=tuple(_claim(o) for o in by_kind.get(CLAIM.name, ())),
+        jobs=tuple(_job(o) for o in by_kind.get(JOB.name, ())),
+        downloaders=tuple(sorted(filter(None, map(_downloader, snapshot.children.values())))),
+        settings_hash=settings_hash(settings),
+        verified=_verified(settings),
+        problems=problems or {},
+        complaints=complaints or {},
+    )
+
+
+def _verified(settings: str) -> tuple[str, ...]:
+    """Somebody may have put anything into the ConfigMap; then nothing counts as verified."""
+    try:
+        return RuntimeSettings.model_validate_json(settings).verified_revisions
+    except ValueError:
+        return ()
+
+
+def _sort_out(snapshot: Snapshot, uid: str) -> tuple[dict[Ref, RawObject], dict[Ref, RawObject]]:
+    ours: dict[Ref, RawObject] = {}
+    strangers = dict(snapshot.strangers)
+    for ref, obj in snapshot.children.items():
+        if ref.kind in (REPLICA_SET, POD) or belongs_to(obj, uid, snapshot.key.name):
+            ours[ref] = obj
+        else:
+            strangers[ref] = obj
+    return ours, strangers
+
+
+def belongs_to(obj: RawObject, uid: str, chatbot: str) -> bool:
+    """Whether we may write this object: this very Chatbot controls it, or it is a claim without a controller that
+    carries the Chatbot's name, as a retained one does."""
+    controller = _controller(obj)
+    if obj["kind"] == CLAIM.name and not controller:
+        return obj["metadata"].get("labels", {}).get(names.CHATBOT_LABEL) == chatbot
+    return bool(uid) and controller == uid
+
+
+def _controller(obj: RawObject) -> str:
+    owners = obj["metadata"].get("ownerReferences", ())
+    return next((str(o["uid"]) for o in owners if o.get("controller")), "")
+
+
+def _annotation(obj: RawObject, key: str) -> str:
+    return str(obj["metadata"].get("annotations", {}).get(key, ""))
+
+
+def _condition(obj: RawObject, type_: str) -> Mapping[str, Any]:
+    found = (c for c in obj.get("status", {}).get("conditions", ()) if c["type"] == type_)
+    return next(found, {})
+
+
+def _backend(obj: RawObject) -> Backend:
+    status, spec = obj.get("status", {}), obj["spec"]
+    template = spec["template"]["metadata"]
+    labels = template.get("labels", {})
+    progressing, failure = _condition(obj, "Progressing"), _condition(obj, "ReplicaFailure")
+    return Backend(
+        phase=labels.get(names.PHASE_LABEL, ""),
+        revision=labels.get(names.REVISION_LABEL, ""),
+        generation_seen=status.get("observedGeneration", 0) >= obj["metadata"].get("generation", 0),
+        replicas=spec.get("replicas", 1),
+        total=status.get("replicas", 0),
+        updated=status.get("updatedReplicas", 0),
+        ready=status.get("readyReplicas", 0),
+        available=status.get("availableReplicas", 0),
+        deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
+        replica_failure=failure.get("message", "") if failure.get("status") == "True" else "",
+        applied_hash=applied_hash(obj),
+        template_inputs=_annotation(obj, names.TEMPLATE_INPUTS),
+        list_hash=template.get("annotations", {}).get(names.LIST_HASH, ""),
+        failed_revision=_annotation(obj, names.FAILED_REVISION),
+        deleting="deletionTimestamp" in obj["metadata"],
+    )
+
+
+def _template(obj: RawObject) -> Template:
+    template = obj["spec"]["template"]
+    labels = template["metadata"].get("labels", {})
+    number = _annotation(obj, _DEPLOYMENT_REVISION)
+    return Template(
+        hash=labels.get(_TEMPLATE_HASH, ""),
+        phase=labels.get(names.PHASE_LABEL, ""),
+        revision=labels.get(names.REVISION_LABEL, ""),
+        number=int(number) if number.isdigit() else 0,
+        pods=obj.get("status", {}).get("replicas", 0),
+        raw=template,
+    )
+
+
+def template_without_hash(template: Template) -> dict[str, Any]:
+    """The pod template as it was applied: without the label that its ReplicaSet adds."""
+    metadata = template.raw["metadata"]
+    labels = {k: v for k, v in metadata.get("labels", {}).items() if k != _TEMPLATE_HASH}
+    kept = {k: v for k, v in metadata.items() if k != "creationTimestamp"}
+    return {"metadata": {**kept, "labels": labels}, "spec": template.raw["spec"]}
+
+
+def _pod(obj: RawObject, reports: Mapping[str, PodReport]) -> Pod:
+    metadata, status = obj["metadata"], obj.get("status", {})
+    labels = metadata.get("labels", {})
+    containers = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+    waiting: Mapping[str, Any] = next((c["state"]["waiting"] for c in containers if _sick_wait(c)), {})
+    ended: Mapping[str, Any] = next((e for c in containers if (e := _ended(c))), {})
+    restarts = sum(c.get("restartCount", 0) for c in containers)
+    scheduled = _condition(obj, "PodScheduled")
+    return Pod(
+        ref=Ref(POD, metadata["namespace"], metadata["name"]),
+        uid=metadata["uid"],
+        ip=status.get("podIP", ""),
+        phase=labels.get(names.PHASE_LABEL, ""),
+        revision=labels.get(names.REVISION_LABEL, ""),
+        template=labels.get(_TEMPLATE_HASH, ""),
+        ready=_condition(obj, "Ready").get("status") == "True",
+        deleting="deletionTimestamp" in metadata,
+        restarts=restarts,
+        waiting=waiting.get("reason", ""),
+        waiting_message=waiting.get("message", ""),
+        last_exit=ended.get("exitCode"),
+        last_exit_reason=ended.get("reason", ""),
+        last_exit_message=ended.get("message", ""),
+        unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else "",
+        nudge=_annotation(obj, names.SETTINGS_NUDGE),
+        report=reports.get(f"{metadata['uid']}/{restarts}"),
+    )
+
+
+def _sick_wait(container: Mapping[str, Any]) -> bool:
+    waiting = container.get("state", {}).get("waiting", {})
+    return bool(waiting) and waiting.get("reason") not in ("ContainerCreating", "PodInitializing", None)
+
+
+def _ended(container: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How the container ended last, unless that was an init container that is simply done."""
+    state: Mapping[str, Any] = container.get("state", {}).get("terminated") or {}
+    last: Mapping[str, Any] = container.get("lastState", {}).get("terminated") or {}
+    return last if not state or (state.get("exitCode") == 0 and last) else state
+
+
+def _downloader(obj: RawObject) -> str:
+    if obj["kind"] != POD.name or obj.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+        return ""
+    return str(obj["metadata"].get("labels", {}).get("batch.kubernetes.io/job-name", ""))
+
+
+def _claim(obj: RawObject) -> Claim:
+    metadata = obj["metadata"]
+    return Claim(
+        ref=Ref(CLAIM, metadata["namespace"], metadata["name"]),
+        uid=metadata["uid"],
+        bound=obj.get("status", {}).get("phase") == "Bound",
+        size=obj["spec"]["resources"]["requests"]["storage"],
+        deleting="deletionTimestamp" in metadata,
+        annotations=metadata.get("annotations", {}),
+    )
+
+
+def _job(obj: RawObject) -> Job:
+    metadata = obj["metadata"]
+    failed = _condition(obj, "Failed")
+    complete = _condition(obj, "Complete").get("status") == "True"
+    return Job(
+        ref=Ref(JOB, metadata["namespace"], metadata["name"]),
+        uid=metadata["uid"],
+        claim_uid=_annotation(obj, names.CLAIM_UID),
+        list_hash=_annotation(obj, names.LIST_HASH),
+        state="complete" if complete else "failed" if failed.get("status") == "True" else "running",
+        reason=failed.get("reason", ""),
+        applied_hash=applied_hash(obj),
+        retry=_annotation(obj, names.RETRY),
+    )
+
+
+def public_service(observed: Observed, chatbot: str) -> RawObject | None:
+    """The live public Service."""
+    found = (o for r, o in observed.children.items() if r.kind == SERVICE and r.name == chatbot)
+    return next(found, None)
+
+
+def autoscaler(observed: Observed) -> RawObject | None:
+    """The live autoscaler of the backend."""
+    return next((o for r, o in observed.children.items() if r.kind == AUTOSCALER), None)
+
+
+def nudged_at(pod: Pod) -> tuple[str, datetime | None]:
+    """The settings that the pod was last told of, and when."""
+    text, _, when = pod.nudge.partition("@")
+    try:
+        return text, datetime.fromisoformat(when) if when else None
+    except ValueError:
+        return text, None

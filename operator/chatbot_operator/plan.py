@@ -1,0 +1,263 @@
+"""The one function that decides: Chatbot + Observed + now -> Plan. Pure: no I/O, no clock, no client."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any
+
+from chatbot_operator import effective, names
+from chatbot_operator.api import Chatbot, ChatbotStatus, Phase
+from chatbot_operator.checks import Context
+from chatbot_operator.conditions import status_of
+from chatbot_operator.desired.account import backend_account
+from chatbot_operator.desired.autoscaler import backend_autoscaler
+from chatbot_operator.desired.claim import models_claim
+from chatbot_operator.desired.config import backend_config
+from chatbot_operator.desired.deployment import backend_deployment, backend_template
+from chatbot_operator.desired.disruption import backend_budget
+from chatbot_operator.desired.download import download_job
+from chatbot_operator.desired.network import backend_policy
+from chatbot_operator.desired.service import backend_service, peers_service, public_service
+from chatbot_operator.drift import wanted_hash
+from chatbot_operator.kinds import AUTOSCALER, CLAIM, DEPLOYMENT, Ref, ref_of
+from chatbot_operator.migration import Migration, migrate, wanted_claim
+from chatbot_operator.observe import Observed, autoscaler, nudged_at, template_without_hash
+from chatbot_operator.revision import template_inputs
+from chatbot_operator.settings import Settings
+
+BUILT: frozenset[Phase] = frozenset({"mock"})
+"""The phases that this version can serve; the others answer NotImplemented."""
+
+RENUDGE = timedelta(seconds=10)
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Make sure that an object is like this. Whoever carries it out skips it when it is so already."""
+
+    body: Mapping[str, Any]
+    own_making: bool = False
+    """A rollout that only the operator's version or settings caused: those are paced."""
+
+    @property
+    def ref(self) -> Ref:
+        return ref_of(self.body)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Set the count of pods."""
+
+    ref: Ref
+    replicas: int
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Delete exactly the object that was looked at."""
+
+    ref: Ref
+    uid: str
+    resource_version: str
+
+
+@dataclass(frozen=True)
+class Annotate:
+    """Merge annotations into a pod."""
+
+    ref: Ref
+    annotations: Mapping[str, str]
+
+
+Action = Apply | Scale | Delete | Annotate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do, in this order, and what to say."""
+
+    actions: tuple[Action, ...]
+    status: ChatbotStatus
+    settled: bool
+    """What was asked for serves: nothing is under way."""
+    requeue_after: float | None = None
+
+
+def plan(
+    chatbot: Chatbot,
+    observed: Observed,
+    now: datetime,
+    settings: Settings,
+    built: Collection[Phase] = BUILT,
+) -> Plan:
+    """Decide for one Chatbot. Calling it twice on the same world gives the same."""
+    migration = migrate(chatbot, observed, built)
+    context = Context(chatbot, observed, migration, settings, now, frozenset(built))
+    status = status_of(context)
+    ready = status.condition("Ready")
+    settled = ready is not None and ready.status == "True"
+    if chatbot.metadata.annotations.get(names.PAUSED) == "true":
+        return Plan((), status, settled)
+    actions = tuple(
+        action for action in _actions(chatbot, observed, migration, settings, now) if not _going(action, observed)
+    )
+    requeue = None if settled else settings.events_look_seconds
+    return Plan(actions, status, settled, requeue)
+
+
+def _going(action: Action, observed: Observed) -> bool:
+    """An object that is being deleted is never acted on."""
+    live = observed.children.get(action.ref)
+    return live is not None and "deletionTimestamp" in live["metadata"]
+
+
+def _actions(
+    chatbot: Chatbot, observed: Observed, migration: Migration, settings: Settings, now: datetime
+) -> Iterator[Action]:
+    verified = verified_revisions(observed)
+    config = backend_config(chatbot, verified)
+    wanted: list[Mapping[str, Any]] = [
+        backend_account(chatbot),
+        config,
+        backend_policy(chatbot, settings),
+        public_service(chatbot),
+        backend_service(chatbot),
+        peers_service(chatbot),
+    ]
+    if migration.claim_wanted:
+        wanted.append(models_claim(chatbot, size=migration.claim_size, records=migration.claim_records))
+    yield from map(Apply, wanted)
+    kept = {ref_of(body) for body in wanted}
+    parts = (_download(chatbot, observed, migration, settings), _backend(chatbot, observed, migration, settings))
+    for action in chain(*parts):
+        kept.add(action.ref)
+        yield action
+    if migration.job_wanted and migration.model.job:
+        kept.add(migration.model.job.ref)
+    yield from _prune(chatbot, observed, migration, kept)
+    yield from _nudges(observed, now)
+
+
+def _download(
+    chatbot: Chatbot, observed: Observed, migration: Migration, settings: Settings
+) -> Iterator[Apply | Delete]:
+    """The Job of the weights. One that runs or is complete is never changed; a failed one is made anew when it
+    would be another now: after an edit, or by the retry annotation."""
+    if migration.job_replaced is not None:
+        yield _delete(observed, migration.job_replaced.ref)
+    claim, job = migration.model.claim, migration.model.job
+    if not migration.job_wanted or claim is None:
+        return
+    body = download_job(chatbot, settings, claim=claim.ref.name, claim_uid=claim.uid)
+    if job is None:
+        yield Apply(body)
+    elif job.state == "failed" and job.applied_hash != wanted_hash(body):
+        yield _delete(observed, job.ref)
+
+
+def _backend(
+    chatbot: Chatbot, observed: Observed, migration: Migration, settings: Settings
+) -> Iterator[Apply | Scale | Delete]:
+    """The Deployment, its number of pods, its autoscaler and budget, in an order that never drops what serves."""
+    spec, live, scaler = chatbot.spec, observed.backend, autoscaler(observed)
+    deployment = _deployment(chatbot, observed, migration, settings)
+    if live is None:
+        if deployment is not None:
+            yield deployment
+        return
+    scales = spec.backend.autoscaling.enabled and not spec.suspend
+    if not scales and scaler is not None:
+        yield _delete(observed, ref_of(scaler))
+    count = _count(chatbot, observed, migration, scaled=scaler is not None)
+    ref = Ref(DEPLOYMENT, chatbot.metadata.namespace, names.backend(chatbot.metadata.name))
+    if count is not None and count > live.replicas:
+        yield Scale(ref, count)
+    if scales:
+        yield Apply(backend_autoscaler(chatbot, migration.shape))
+    yield Apply(backend_budget(chatbot))
+    if count is not None and count < live.replicas:
+        yield Scale(ref, count)
+        if live.phase != migration.shape:
+            return  # fewer pods first: the new phase may be far larger
+    if deployment is not None:
+        yield deployment
+
+
+def _deployment(chatbot: Chatbot, observed: Observed, migration: Migration, settings: Settings) -> Apply | None:
+    live = observed.backend
+    if migration.template == "keep":
+        return None
+    if migration.template == "previous" and migration.previous is not None:
+        template = template_without_hash(migration.previous)
+        return Apply(backend_deployment(chatbot, settings, template, migration.failed_revision))
+    template = backend_template(chatbot, settings, with_engine=migration.template == "target")
+    body = backend_deployment(chatbot, settings, template)
+    same_inputs = live is not None and live.template_inputs == template_inputs(chatbot.spec)
+    same_provider = live is not None and live.revision == template["metadata"]["labels"][names.REVISION_LABEL]
+    return Apply(body, own_making=same_inputs and same_provider)
+
+
+def _count(chatbot: Chatbot, observed: Observed, migration: Migration, *, scaled: bool) -> int | None:
+    """How many pods to set by hand; None: leave the number to the autoscaler."""
+    spec, live = chatbot.spec, observed.backend
+    if live is None:
+        return None
+    if spec.suspend:
+        wanted = 0
+    elif not spec.backend.autoscaling.enabled:
+        wanted = effective.backend_minimum(spec, migration.shape)
+    else:
+        pods = effective.backend_range(spec, migration.shape)
+        if live.replicas == 0 or (live.replicas < pods.least and not scaled):
+            wanted = pods.least
+        elif live.phase != migration.shape and live.replicas > pods.most:
+            wanted = pods.most
+        else:
+            return None
+    return wanted if wanted != live.replicas else None
+
+
+def _prune(chatbot: Chatbot, observed: Observed, migration: Migration, kept: Collection[Ref]) -> Iterator[Delete]:
+    """What is no longer wanted goes last: once the wanted template is rolled out."""
+    if not migration.arrived:
+        return
+    local_pods = any(p.phase == "local" for p in observed.pods)
+    for ref, obj in observed.children.items():
+        if ref in kept or ref.kind in (DEPLOYMENT, AUTOSCALER):
+            continue
+        if ref.kind == CLAIM and not _claim_may_go(chatbot, ref, local_pods=local_pods):
+            continue
+        yield Delete(ref, obj["metadata"]["uid"], obj["metadata"]["resourceVersion"])
+
+
+def _claim_may_go(chatbot: Chatbot, ref: Ref, *, local_pods: bool) -> bool:
+    """Never under a pod. The spec's own claim goes only when it is not to be retained."""
+    if local_pods and (chatbot.spec.phase != "local" or ref.name == wanted_claim(chatbot)):
+        return False
+    return ref.name != wanted_claim(chatbot) or not chatbot.spec.local.storage.retain
+
+
+def _nudges(observed: Observed, now: datetime) -> Iterator[Annotate]:
+    """A kubelet looks at a changed ConfigMap within about a minute; at a changed pod at once."""
+    for pod in observed.ready_pods():
+        status = pod.report.status if pod.report else None
+        if status is None or status.settings_hash == observed.settings_hash or not observed.settings_hash:
+            continue
+        told, when = nudged_at(pod)
+        if told != observed.settings_hash or when is None or now - when >= RENUDGE:
+            stamp = f"{observed.settings_hash}@{now.isoformat(timespec='seconds')}"
+            yield Annotate(pod.ref, {names.SETTINGS_NUDGE: stamp})
+
+
+def _delete(observed: Observed, ref: Ref) -> Delete:
+    metadata = observed.children[ref]["metadata"]
+    return Delete(ref, metadata["uid"], metadata["resourceVersion"])
+
+
+def verified_revisions(observed: Observed) -> tuple[str, ...]:
+    """The providers that have answered a question: those of pods that are ready now, and of earlier ones while a
+    template of theirs still exists. A mock needs no proof."""
+    ready = {p.revision for p in observed.ready_pods() if p.phase != "mock"}
+    known = {t.revision for t in observed.templates if t.phase != "mock"}
+    return tuple(sorted(ready | (set(observed.verified) & known)))

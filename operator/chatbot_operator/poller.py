@@ -1,0 +1,99 @@
+"""Asks pods for their state: every pod of a Chatbot that is not settled, now and then one that is.
+
+A result enters like an event: it makes it the Chatbot's turn. It must not know what a report means.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from chatbot_operator.kinds import Key
+from chatbot_operator.observe import Pod, observe
+from chatbot_operator.pods import PodClient, PodReport
+from chatbot_operator.queue import Queue
+from chatbot_operator.settings import Settings
+from chatbot_operator.store import Store
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 32
+TICK_SECONDS = 0.25
+"""How soon a pod that has just become ready is asked."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    at: float
+    ready: bool
+
+
+class Poller:
+    """One task for all pods. `reports` are by `Pod.instance`."""
+
+    def __init__(
+        self,
+        store: Store,
+        queue: Queue,
+        client: PodClient,
+        settings: Settings,
+        *,
+        settled: Callable[[Key], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        self._store, self._queue, self._client, self._settings = store, queue, client, settings
+        self._settled, self._clock = settled, clock
+        self._reports: dict[str, PodReport] = {}
+        self._asked: dict[str, _Asked] = {}
+        self._gate = asyncio.Semaphore(AT_ONCE)
+        self._pass_at = float("-inf")
+
+    @property
+    def reports(self) -> Mapping[str, PodReport]:
+        """What every pod said last."""
+        return self._reports
+
+    async def run(self, may_ask: Callable[[], bool]) -> None:
+        """Ask for ever, while `may_ask`: a standby leaves the pods alone."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                if may_ask():
+                    for key, pod in self._due():
+                        tasks.create_task(self._ask(key, pod))
+                await asyncio.sleep(TICK_SECONDS)
+
+    def _due(self) -> list[tuple[Key, Pod]]:
+        now = self._clock()
+        every = now - self._pass_at >= self._settings.poll_settled_seconds
+        if every:
+            self._pass_at = now
+        due, seen = [], set()
+        for key in self._store.known():
+            settled = self._settled(key)
+            if settled and not every:
+                continue
+            for pod in observe(self._store.snapshot(key)).pods:
+                seen.add(pod.instance)
+                if self._is_due(pod, now, settled=settled):
+                    self._asked[pod.instance] = _Asked(now, pod.ready)
+                    due.append((key, pod))
+        if every:
+            self._asked = {i: a for i, a in self._asked.items() if i in seen}
+            for instance in self._reports.keys() - seen:
+                del self._reports[instance]
+        return due
+
+    def _is_due(self, pod: Pod, now: float, *, settled: bool) -> bool:
+        if not pod.ip or pod.deleting:
+            return False
+        if settled:
+            return pod.ready and pod.phase != "mock"
+        last = self._asked.get(pod.instance)
+        return last is None or last.ready != pod.ready or now - last.at >= self._settings.poll_unsettled_seconds
+
+    async def _ask(self, key: Key, pod: Pod) -> None:
+        async with self._gate:
+            report = await self._client.ask(ip=pod.ip, namespace=pod.ref.namespace, name=pod.ref.name)
+        if self._reports.get(pod.instance) != report:
+            self._reports[pod.instance] = report
+            self._queue.add(key)

@@ -1,0 +1,336 @@
+"""Carries decisions out: snapshot -> observe -> plan -> writes -> status. Besides sync.py the only caller of Cluster.
+
+It decides nothing about a Chatbot itself; it knows how to write only what differs, and what to do when a write fails.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from chatbot_operator import drift
+from chatbot_operator.api import Chatbot, InvalidChatbot, parse_chatbot
+from chatbot_operator.api.reasons import EventReason, Reason
+from chatbot_operator.cluster import (
+    Cluster,
+    ClusterError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Terminating,
+    Throttled,
+    Transient,
+)
+from chatbot_operator.conditions import with_problem
+from chatbot_operator.events import Recorder
+from chatbot_operator.kinds import CHATBOT, Key, RawObject, Ref
+from chatbot_operator.leader import Leader
+from chatbot_operator.messages import Message, messages
+from chatbot_operator.observe import Observed, WriteProblem, belongs_to, observe
+from chatbot_operator.plan import Action, Annotate, Apply, Delete, Plan, Scale, plan
+from chatbot_operator.pods import PodReport
+from chatbot_operator.settings import Settings
+from chatbot_operator.statuses import merge_patch, worsens
+from chatbot_operator.store import Store
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 8
+"""One round's writes uncover the next (first a Deployment, then its autoscaler); needing more than these is a bug."""
+
+PACED_SECONDS = 5.0
+LOOKED_AT_ONCE = 3
+"""Sick children whose Events are read in one reconcile."""
+
+
+@dataclass
+class _Memory:
+    """What is known of one Chatbot beside the store; losing it costs a few calls and nothing else."""
+
+    fingerprints: dict[Ref, tuple[str, str]] = field(default_factory=dict)
+    """What we wanted of a child, and what our own apply of it got back."""
+    problems: dict[Ref, WriteProblem] = field(default_factory=dict)
+    complaints: dict[str, str] = field(default_factory=dict)
+    looked_at: float | None = None
+    held_since: float | None = None
+    paced: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a reconcile ended: when to come again, and whether something failed that another try may mend."""
+
+    requeue_after: float | None = None
+    failed: bool = False
+    retry_after: float | None = None
+
+
+@dataclass
+class _Round:
+    """What one pass over the actions came to."""
+
+    changed: bool = False
+    failed: bool = False
+    final: bool = False
+    retry_after: float | None = None
+
+
+class Reconciler:
+    """One for all Chatbots; the queue sees to it that one Chatbot is never handled twice at once.
+
+    `settled` is kept up to date: the Chatbots for which what was asked for served when they were looked at last.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        cluster: Cluster,
+        leader: Leader,
+        recorder: Recorder,
+        settings: Settings,
+        *,
+        reports: Mapping[str, PodReport],
+        settled: set[Key],
+        clock: Callable[[], float],
+        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store, self._cluster, self._leader, self._recorder = store, cluster, leader, recorder
+        self._settings, self._reports, self._settled = settings, reports, settled
+        self._clock, self._wall_clock = clock, wall_clock
+        self._memory: dict[Key, _Memory] = {}
+        self._rolling: set[Key] = set()
+
+    async def reconcile(self, key: Key) -> Outcome:
+        """Bring one Chatbot to what its spec asks for.
+
+        Raises NotLeader without the Lease, and ClusterError when not even the status can be written.
+        """
+        self._leader.require()
+        snapshot = self._store.snapshot(key)
+        raw = snapshot.chatbot
+        if raw is None or "deletionTimestamp" in raw["metadata"]:
+            self._forget(key)
+            return Outcome()
+        try:
+            chatbot = parse_chatbot(raw)
+        except InvalidChatbot as error:
+            await self.report(key, Reason.INVALID_SPEC, f"{error}. What served before goes on; correct that field.")
+            return Outcome()
+        memory = self._memory.setdefault(key, _Memory())
+        if snapshot.strangers:  # nobody tells us when they go
+            self._store.forget_strangers(key)
+        decided, last = await self._rounds(key, chatbot, memory)
+        if last.final:
+            return Outcome()
+        wait = await self._write_status(key, chatbot, decided, memory)
+        if decided.settled:
+            self._settled.add(key)
+        else:
+            self._settled.discard(key)
+        waits = [w for w in (decided.requeue_after, wait, PACED_SECONDS if memory.paced else None) if w is not None]
+        return Outcome(min(waits, default=None), last.failed, last.retry_after)
+
+    async def report(self, key: Key, reason: Reason, message: str) -> None:
+        """Say in Ready why this Chatbot cannot be reconciled; everything else stays as it is."""
+        raw = self._store.snapshot(key).chatbot
+        if raw is None:
+            return
+        patch = merge_patch(raw.get("status") or {}, with_problem(raw, reason, message, self._wall_clock()))
+        if patch:
+            await self._patch_status(key, patch)
+
+    async def _rounds(self, key: Key, chatbot: Chatbot, memory: _Memory) -> tuple[Plan, _Round]:
+        for _ in range(ROUNDS):
+            decided, observed = self._plan(key, chatbot, memory)
+            self._note_rollout(key, observed)
+            result = await self._carry_out(key, chatbot, decided.actions, memory)
+            if result.changed and not result.failed and not result.final:
+                continue
+            if await self._look_into(observed, memory, settled=decided.settled) or result.failed:
+                decided, _ = self._plan(key, chatbot, memory)
+            return decided, result
+        raise RuntimeError(f"{key}: the plan does not come to rest in {ROUNDS} rounds")
+
+    def _plan(self, key: Key, chatbot: Chatbot, memory: _Memory) -> tuple[Plan, Observed]:
+        observed = observe(
+            self._store.snapshot(key),
+            reports=self._reports,
+            problems=memory.problems,
+            complaints=memory.complaints,
+        )
+        return plan(chatbot, observed, self._wall_clock(), self._settings), observed
+
+    async def _carry_out(self, key: Key, chatbot: Chatbot, actions: Sequence[Action], memory: _Memory) -> _Round:
+        result = _Round()
+        memory.paced = False
+        wanted = {action.ref for action in actions}
+        memory.problems = {ref: p for ref, p in memory.problems.items() if ref in wanted}
+        for action in actions:
+            try:
+                result.changed |= await self._do(key, chatbot, action, memory)
+                memory.problems.pop(action.ref, None)
+            except Terminating:
+                log.info("namespace is being deleted", extra={"chatbot": str(key)})
+                result.final = True
+                return result
+            except (Forbidden, Invalid) as error:
+                # The others may still be written; this one is tried again later.
+                kind = type(error).__name__
+                memory.problems[action.ref] = WriteProblem(kind, error.message, error.verb, error.resource)
+                result.failed = True
+                log.warning("%s: %s", action.ref, error.message, extra={"chatbot": str(key)})
+            except (Conflict, NotFound, Throttled, Transient) as error:
+                result.failed = True
+                result.retry_after = error.retry_after if isinstance(error, Throttled) else None
+                log.info("%s: %s", action.ref, error.message, extra={"chatbot": str(key)})
+                return result
+        return result
+
+    async def _do(self, key: Key, chatbot: Chatbot, action: Action, memory: _Memory) -> bool:
+        """Carry one action out if there is anything to do; whether there was."""
+        match action:
+            case Apply():
+                return await self._apply(key, chatbot, action, memory)
+            case Scale(ref, replicas):
+                self._leader.require()
+                await self._cluster.scale(ref, replicas)
+                self._store.assume_replicas(key, ref, replicas)
+            case Annotate(ref, annotations):
+                self._leader.require()
+                self._store.put(await self._cluster.merge(ref, {"metadata": {"annotations": dict(annotations)}}))
+            case Delete(ref, uid, resource_version):
+                self._leader.require()
+                await self._cluster.delete(ref, uid=uid, resource_version=resource_version)
+                live = self._store.snapshot(key).children.get(ref)
+                if live is not None and not live["metadata"].get("finalizers"):
+                    self._store.remove(live)
+        return True
+
+    async def _apply(self, key: Key, chatbot: Chatbot, action: Apply, memory: _Memory) -> bool:
+        ref, wanted = action.ref, action.body
+        snapshot = self._store.snapshot(key)
+        if ref in snapshot.strangers:
+            return False
+        live = snapshot.children.get(ref)
+        if live is None:
+            found = await self._look_up(key, ref, chatbot)
+            if found is not None:
+                return found
+        elif not belongs_to(live, chatbot.metadata.uid, key.name) or not self._differs(ref, wanted, live, memory):
+            return False
+        elif action.own_making and not self._may_roll(key):
+            memory.paced = True
+            return False
+        self._leader.require()
+        response = await self._cluster.apply(ref, drift.with_hash(wanted))
+        self._store.put(response)
+        deleted_by_hand = live is None and ref in memory.fingerprints
+        edited_by_hand = live is not None and drift.applied_hash(live) == drift.wanted_hash(wanted)
+        memory.fingerprints[ref] = drift.wanted_hash(wanted), drift.fingerprint(wanted, response)
+        if deleted_by_hand or edited_by_hand:
+            what = "was deleted and is made again" if deleted_by_hand else "was edited and is put right"
+            await self._recorder.post(chatbot, Message(EventReason.DRIFT_REPAIRED, f"{ref.kind} {ref.name} {what}."))
+        return True
+
+    async def _look_up(self, key: Key, ref: Ref, chatbot: Chatbot) -> bool | None:
+        """Look once for an object that our watch may not show; None: there is none, so it may be made.
+
+        An apply would merge into a stranger's object, and our owner reference would let it be deleted.
+        """
+        try:
+            found = await self._cluster.get(ref)
+        except NotFound:
+            return None
+        if not belongs_to(found, chatbot.metadata.uid, key.name):
+            self._store.put_stranger(key, found)
+            return True
+        self._store.put_child(key, found)
+        return True
+
+    def _differs(self, ref: Ref, wanted: Mapping[str, object], live: RawObject, memory: _Memory) -> bool:
+        hashed = drift.wanted_hash(wanted)
+        if drift.applied_hash(live) != hashed:
+            return True
+        known = memory.fingerprints.get(ref)
+        if known is not None and known[0] == hashed:
+            return known[1] != drift.fingerprint(wanted, live)
+        return not drift.same(wanted, live)
+
+    def _may_roll(self, key: Key) -> bool:
+        return len(self._rolling - {key}) < self._settings.rollouts_at_once
+
+    def _note_rollout(self, key: Key, observed: Observed) -> None:
+        live = observed.backend
+        if live is not None and not live.rolled_out and not live.deadline_exceeded:
+            self._rolling.add(key)
+        else:
+            self._rolling.discard(key)
+
+    async def _look_into(self, observed: Observed, memory: _Memory, *, settled: bool) -> bool:
+        """Read the Events of what has not been well for a while: some trouble is said nowhere else."""
+        if settled:
+            memory.looked_at, memory.complaints = None, {}
+            return False
+        now = self._clock()
+        if memory.looked_at is None:
+            memory.looked_at = now
+        if now - memory.looked_at < self._settings.events_look_seconds:
+            return False
+        memory.looked_at = now
+        sick = [(p.ref, p.uid) for p in observed.current_pods() if not p.ready]
+        sick += [(c.ref, c.uid) for c in observed.claims if not c.bound]
+        complaints = {}
+        for ref, uid in sick[:LOOKED_AT_ONCE]:
+            try:
+                events = await self._cluster.events_about(ref.namespace, uid)
+            except ClusterError as error:
+                log.info("events of %s: %s", ref, error.message)
+                continue
+            warnings = [f"{e.get('reason', '')}: {e.get('note', '')}" for e in events if e.get("type") == "Warning"]
+            if warnings:
+                complaints[uid] = warnings[-1]
+        changed = complaints != memory.complaints
+        memory.complaints = complaints
+        return changed
+
+    async def _write_status(self, key: Key, chatbot: Chatbot, decided: Plan, memory: _Memory) -> float | None:
+        """Write the status if it differs; returns the seconds for which it is held back instead."""
+        raw = self._store.snapshot(key).chatbot
+        if raw is None:
+            return None
+        patch = merge_patch(raw.get("status") or {}, decided.status.manifest())
+        if not patch:
+            memory.held_since = None
+            return None
+        if hold := self._hold(chatbot, decided, memory):
+            return hold
+        memory.held_since = None
+        await self._patch_status(key, patch)
+        for message in messages(chatbot, decided.status):
+            await self._recorder.post(chatbot, message)
+        return None
+
+    def _hold(self, chatbot: Chatbot, decided: Plan, memory: _Memory) -> float:
+        """While pods come up one by one, their news are written together; bad news never wait."""
+        seen = chatbot.status.observed_generation == chatbot.metadata.generation
+        if decided.settled or not seen or worsens(chatbot.status, decided.status):
+            return 0
+        now = self._clock()
+        if memory.held_since is None:
+            memory.held_since = now
+        return max(0.0, memory.held_since + self._settings.status_hold_seconds - now)
+
+    async def _patch_status(self, key: Key, patch: Mapping[str, object]) -> None:
+        self._leader.require()
+        ref = Ref(CHATBOT, key.namespace, key.name)
+        try:
+            self._store.put(await self._cluster.merge(ref, {"status": patch}, "status"))
+        except NotFound:
+            log.info("the Chatbot is gone", extra={"chatbot": str(key)})
+
+    def _forget(self, key: Key) -> None:
+        self._memory.pop(key, None)
+        self._rolling.discard(key)
+        self._settled.discard(key)
+        self._recorder.forget(key)

@@ -1,0 +1,79 @@
+"""Lists every kind: once before the first reconcile, then again and again, to repair what a watch has missed."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from chatbot_operator.cluster import Cluster, ClusterError
+from chatbot_operator.kinds import CHATBOT, WATCHED_KINDS, Key, Kind
+from chatbot_operator.names import SELECTOR
+from chatbot_operator.queue import Queue
+from chatbot_operator.settings import Settings
+from chatbot_operator.store import Store
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY_SECONDS = 1.0
+
+
+class Sync:
+    """`ready` is set once every kind was listed: nothing may be decided about a half-seen world."""
+
+    def __init__(
+        self,
+        store: Store,
+        queue: Queue,
+        cluster: Cluster,
+        settings: Settings,
+        *,
+        clock: Callable[[], float],
+        took: Callable[[float], None],
+    ) -> None:
+        self._store, self._queue, self._cluster, self._settings = store, queue, cluster, settings
+        self._clock, self._took = clock, took
+        self.ready = asyncio.Event()
+        self.finished_at: float | None = None
+
+    async def run(self) -> None:
+        """List for ever."""
+        while True:
+            started = self._clock()
+            missing = await self._everything()
+            if not missing:
+                self.finished_at = self._clock()
+                self._took(self.finished_at - started)
+                if not self.ready.is_set():
+                    log.info("every kind is listed")
+                    self.ready.set()
+                    self.add_all()
+            await asyncio.sleep(self._settings.resync_seconds if not missing else FIRST_RETRY_SECONDS)
+
+    def add_all(self) -> None:
+        """It is every Chatbot's turn."""
+        for key in self._store.known():
+            self._queue.add(key)
+
+    async def _everything(self) -> list[Kind]:
+        missing = []
+        for kind in WATCHED_KINDS:
+            try:
+                changed = await self._list(kind)
+            except ClusterError as error:
+                log.warning("list of %s: %s: %s", kind.plural, type(error).__name__, error.message)
+                missing.append(kind)
+                continue
+            if self.ready.is_set():
+                for key in changed:
+                    self._queue.add(key)
+        return missing
+
+    async def _list(self, kind: Kind) -> set[Key]:
+        changed: set[Key] = set()
+        selector = "" if kind == CHATBOT else SELECTOR
+        for namespace in self._settings.watch_namespaces or (None,):
+            with self._store.listing() as touched:
+                listing = await self._cluster.list(kind, namespace, selector)
+                changed |= self._store.replace(
+                    kind, listing.items, listing.resource_version, touched, namespace=namespace
+                )
+        return changed
