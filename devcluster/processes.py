@@ -20,9 +20,11 @@ from devcluster.errors import DevClusterError
 
 MEMBER_VARIABLE = "DEVCLUSTER_MEMBER"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# SIGTERM ends the program in its own time, SIGHUP (the parent died) at once: without etcd an API server would linger.
 # $STALE names socket files that a killed program leaves behind and refuses to bind over.
 SUPERVISOR = (
     'trap "kill -TERM \\$child 2>/dev/null; wait \\$child; exit 0" TERM; '
+    'trap "kill -KILL \\$child 2>/dev/null; exit 0" HUP; '
     'while :; do rm -f $STALE; "$@" & child=$!; wait $child; sleep 0.5; done'
 )
 POLL = 0.02
@@ -154,7 +156,7 @@ class Processes:
             return old
         argv = ["sh", "-c", SUPERVISOR, f"devcluster-{name}", *command] if supervised else list(command)
         if self._with_parent and (setpriv := shutil.which("setpriv")):
-            argv = [setpriv, "--pdeathsig", "TERM" if supervised else "KILL", *argv]
+            argv = [setpriv, "--pdeathsig", "HUP" if supervised else "KILL", *argv]
         own = {"PATH": SYSTEM_PATH, "HOME": str(self._state_dir), MEMBER_VARIABLE: str(self._state_dir)}
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(

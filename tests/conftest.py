@@ -6,6 +6,7 @@ import pytest
 
 from devcluster.cluster import Cluster
 from devcluster.errors import DevClusterError
+from devcluster.images.builder import build_all
 from devcluster.node import Nodes
 from devcluster.progress import Plain
 from tests.support.cluster import (
@@ -62,10 +63,14 @@ def node_cluster() -> Iterator[ClusterAccess]:
         Nodes.require_abilities(Plain())
     except DevClusterError as error:
         pytest.skip(f"no real node here: {error}")
+    images = build_all(Plain())
+    references = {name: image.reference for name, image in images.items()}
     with short_folder() as folder:
-        cluster = Cluster.start("test-node", level="node", state_dir=folder, progress=Plain(), lifetime="process")
+        cluster = Cluster.start(
+            "test-node", level="node", state_dir=folder, images=images.values(), progress=Plain(), lifetime="process"
+        )
         try:
-            yield access_of(cluster)
+            yield access_of(cluster, references)
         finally:
             cluster.remove()
 

@@ -1,0 +1,57 @@
+"""Reads `images.toml`, the one description of what is in each image. It must not build anything."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devcluster.errors import DevClusterError
+
+DESCRIPTION = Path(__file__).resolve().parent.parent / "images.toml"
+CHECKOUT = DESCRIPTION.parent.parent
+REPOSITORY = "localhost"
+
+
+@dataclass(frozen=True)
+class ImageDescription:
+    """One image: locked packages, source folders, and how a container of it starts."""
+
+    name: str
+    dockerfile: Path
+    requirements: Path
+    sources: tuple[Path, ...]
+    entrypoint: tuple[str, ...]
+    user: str
+    workdir: str
+    environment: Mapping[str, str]
+
+    def reference(self, tag: str) -> str:
+        """The name that a pod asks for; no registry answers to it, so nothing is ever pulled."""
+        return f"{REPOSITORY}/{self.name}:{tag}"
+
+
+def _one(name: str, table: Mapping[str, Any], checkout: Path) -> ImageDescription:
+    try:
+        description = ImageDescription(
+            name=name,
+            dockerfile=checkout / table["dockerfile"],
+            requirements=checkout / table["requirements"],
+            sources=tuple(checkout / source for source in table["sources"]),
+            entrypoint=tuple(table["entrypoint"]),
+            user=table["user"],
+            workdir=table["workdir"],
+            environment=dict(table.get("environment", {})),
+        )
+    except KeyError as error:
+        raise DevClusterError(f"image {name} in {DESCRIPTION.name} has no {error.args[0]}", "add it") from error
+    for path in (description.requirements, *description.sources):
+        if not path.exists():
+            raise DevClusterError(f"image {name} needs {path.relative_to(checkout)}, which is not there")
+    return description
+
+
+def load(path: Path = DESCRIPTION, checkout: Path = CHECKOUT) -> dict[str, ImageDescription]:
+    """Every described image by its name. Raises DevClusterError for a missing field or path."""
+    tables = tomllib.loads(path.read_text())["images"]
+    return {name: _one(name, table, checkout) for name, table in tables.items()}
