@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from chatbot_operator.api import generated
 from chatbot_operator.api.crd import object_schema
-from chatbot_operator.api.models import API_VERSION, KIND
+from chatbot_operator.api.models import API_VERSION, GROUP, KIND
 from chatbot_operator.api.reasons import CONDITIONS, ConditionType, EventReason, Reason
 from chatbot_operator.api.schema import Schema, as_text, default_sentence
 
@@ -25,6 +25,23 @@ def api_page() -> str:
         "absent until somebody sets it.\n",
         *_block("spec", schema["spec"]),
         *_block("status", schema["status"]),
+        "## Annotations\n",
+        _table(
+            ("annotation", "value", "effect"),
+            [
+                (
+                    f"`{GROUP}/retry`",
+                    "any new one",
+                    "A failed download, or a version that was stepped back, is tried again.",
+                ),
+                (f"`{GROUP}/paused`", "`true`", "The operator keeps its hands off and says so in the status."),
+            ],
+        ),
+        "## Applying\n",
+        "Client-side and server-side `kubectl apply` should not be mixed on one object: each keeps its own account of "
+        "who set which field, so that what one of them set is left behind, or is a conflict, when the other takes it "
+        "away. A written `null` means absent in a merge patch and in a client-side apply; a server-side apply refuses "
+        "it.\n",
         "## Rules\n",
         "The API server refuses an object that breaks one of these, with the sentence shown here.\n",
         _table(("where", "message"), [(f"`{path}`", rule["message"]) for path, rule in rules(object_schema())]),

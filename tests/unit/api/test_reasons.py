@@ -2,12 +2,15 @@
 
 import json
 import re
+from typing import get_args
 
 import pytest
 
-from chatbot_operator.api.reasons import CONDITIONS, ConditionType, EventReason, Reason
+from chatbot_operator import names
+from chatbot_operator.api.reasons import CONDITIONS, FALLBACK_REASONS, ConditionType, EventReason, Reason
 from chatbot_operator.api.reference import api_page, reasons_page
 from chatbot_operator.api.status import Condition
+from chatbot_runtime.contract import FallbackReason
 
 
 def test_a_reason_is_a_plain_string_in_json_and_carries_its_explanation() -> None:
@@ -69,3 +72,12 @@ def test_all_rows_of_a_table_have_as_many_cells_as_its_head(page: str) -> None:
     for head, *rows in tables:
         columns = len(re.findall(r"(?<!\\)\|", head))
         assert all(len(re.findall(r"(?<!\\)\|", row)) == columns for row in rows)
+
+
+def test_the_page_of_the_api_names_the_annotations_that_the_operator_reads() -> None:
+    assert f"`{names.RETRY}`" in api_page()
+    assert f"`{names.PAUSED}`" in api_page()
+
+
+def test_a_pods_report_of_its_fallback_can_only_be_a_reason_of_the_list() -> None:
+    assert set(get_args(FallbackReason)) == set(FALLBACK_REASONS)
