@@ -227,7 +227,7 @@ def belongs_to(obj: RawObject, uid: str, chatbot: str) -> bool:
     carries the Chatbot's name, as a retained one does."""
     controller = _controller(obj)
     if obj["kind"] == CLAIM.name and not controller:
-        return obj["metadata"].get("labels", {}).get(names.CHATBOT_LABEL) == chatbot
+        return str(obj["metadata"].get("labels", {}).get(names.CHATBOT_LABEL)) == chatbot
     return bool(uid) and controller == uid
 
 

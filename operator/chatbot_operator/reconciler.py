@@ -31,7 +31,7 @@ from chatbot_operator.observe import Observed, WriteProblem, belongs_to, observe
 from chatbot_operator.plan import Action, Annotate, Apply, Delete, Plan, Scale, plan
 from chatbot_operator.pods import PodReport
 from chatbot_operator.settings import Settings
-from chatbot_operator.statuses import merge_patch, worsens
+from chatbot_operator.statuses import is_news, merge_patch, worsens
 from chatbot_operator.store import Store
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,9 @@ ROUNDS = 8
 """One round's writes uncover the next (first a Deployment, then its autoscaler); needing more than these is a bug."""
 
 PACED_SECONDS = 5.0
+COUNTS_HELD = 5
+"""Mere counts of pods are held back this many times longer than a condition."""
+
 LOOKED_AT_ONCE = 3
 """Sick children whose Events are read in one reconcile."""
 
@@ -53,7 +56,8 @@ class _Memory:
     problems: dict[Ref, WriteProblem] = field(default_factory=dict)
     complaints: dict[str, str] = field(default_factory=dict)
     looked_at: float | None = None
-    held_since: float | None = None
+    held: tuple[bool, float] | None = None
+    """A change of status that is held back: whether it is news, and since when."""
     paced: bool = False
 
 
@@ -301,28 +305,30 @@ class Reconciler:
             return None
         patch = merge_patch(raw.get("status") or {}, decided.status.manifest())
         if not patch:
-            memory.held_since = None
+            memory.held = None
             return None
         if hold := self._hold(chatbot, decided, memory):
             return hold
-        memory.held_since = None
+        memory.held = None
         await self._patch_status(key, patch)
         for message in messages(chatbot, decided.status):
             await self._recorder.post(chatbot, message)
         return None
 
     def _hold(self, chatbot: Chatbot, decided: Plan, memory: _Memory) -> float:
-        """While pods come up one by one, their news are written together; bad news never wait."""
+        """While pods come up one by one, what they change is written together; bad news never wait."""
         seen = chatbot.status.observed_generation == chatbot.metadata.generation
         if decided.settled or not seen or worsens(chatbot.status, decided.status):
             return 0
-        now = self._clock()
-        if memory.held_since is None:
-            memory.held_since = now
-        return max(0.0, memory.held_since + self._settings.status_hold_seconds - now)
+        news, now = is_news(chatbot.status, decided.status), self._clock()
+        if memory.held is None or (news and not memory.held[0]):
+            memory.held = news, now
+        longest = self._settings.status_hold_seconds * (1 if news else COUNTS_HELD)
+        return max(0.0, memory.held[1] + longest - now)
 
     async def _patch_status(self, key: Key, patch: Mapping[str, object]) -> None:
         self._leader.require()
+        log.debug("status: %s", patch, extra={"chatbot": str(key)})
         ref = Ref(CHATBOT, key.namespace, key.name)
         try:
             self._store.put(await self._cluster.merge(ref, {"status": patch}, "status"))

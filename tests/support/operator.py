@@ -1,0 +1,244 @@
+"""The operator as a process of its own, with the rights that the chart grants and nothing more, against any cluster;
+and pods of fake nodes that answer /status as the runtime would. No test logic here."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from aiohttp import web
+
+from chatbot_operator import names
+from chatbot_operator.cluster import NotFound
+from chatbot_operator.kinds import CONFIG_MAP, POD, Ref
+from chatbot_operator.kube import Kube
+from chatbot_runtime.contract import PodStatus, settings_hash
+from devcluster.build import Programs
+from devcluster.processes import wait_until
+from devcluster.progress import Plain
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+from tests.support.cluster import ClusterAccess
+
+CHART = Path("charts/chatbot-operator")
+NAMESPACE = "chatbot-system"
+RELEASE = "chatbot-operator"
+_PROCESS_KINDS = ("Deployment", "Service", "PodDisruptionBudget")
+
+
+def install(access: ClusterAccess) -> None:
+    """Everything of the chart but the process: definition, account, rights, Lease."""
+    helm = Programs(Plain()).ensure(["helm"])["helm"]
+    rendered = subprocess.run(
+        [str(helm), "template", RELEASE, str(CHART), "--namespace", NAMESPACE],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    objects = [o for o in yaml.safe_load_all(rendered) if o and o["kind"] not in _PROCESS_KINDS]
+    access.kubectl("create", "namespace", NAMESPACE, check=False)
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    access.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=listed)
+    access.kubectl("wait", "--for=condition=Established", "crd/chatbots.chatbot-operator.dev", "--timeout=30s")
+
+
+def account_kubeconfig(access: ClusterAccess, folder: Path) -> Path:
+    """A kubeconfig with a token of the operator's own account."""
+    token = access.kubectl("create", "token", RELEASE, "-n", NAMESPACE, "--duration=4h").stdout.strip()
+    raw = json.loads(access.kubectl("config", "view", "--raw", "--flatten", "-o", "json").stdout)
+    context = next(c for c in raw["contexts"] if c["name"] == raw["current-context"])
+    raw["users"] = [{"name": "operator", "user": {"token": token}}]
+    raw["contexts"] = [{"name": "operator", "context": {**context["context"], "user": "operator"}}]
+    raw["current-context"] = "operator"
+    path = folder / "operator.kubeconfig"
+    path.write_text(json.dumps(raw))
+    path.chmod(0o600)
+    return path
+
+
+@dataclass
+class OperatorProcess:
+    """One operator. Its log is JSON lines in `log_path`."""
+
+    kubeconfig: Path
+    log_path: Path
+    settings: Mapping[str, str]
+    process: subprocess.Popen[bytes] | None = field(default=None)
+
+    def start(self) -> None:
+        """Start it; returns at once."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith("CHATBOT_OPERATOR_")}
+        env |= {"KUBECONFIG": str(self.kubeconfig)} | {f"CHATBOT_OPERATOR_{k}": v for k, v in self.settings.items()}
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "chatbot_operator"], env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+
+    def kill(self) -> None:
+        """SIGKILL: no chance to tidy up."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """SIGTERM, as a kubelet would."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, sig: signal.Signals) -> None:
+        if self.process is not None:
+            self.process.send_signal(sig)
+            self.process.wait(timeout=30)
+            self.process = None
+
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The log, parsed; a line that is not JSON is an entry of level RAW."""
+        entries = []
+        for line in self.log_path.read_text().splitlines():
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                entries.append({"level": "RAW", "message": line})
+        return entries
+
+    def port(self) -> int:
+        """The port of its probes and metrics, once it listens."""
+
+        def found() -> int | None:
+            ports = [e["message"].rsplit(" ", 1)[1] for e in self.lines() if "listens on port" in e["message"]]
+            return int(ports[-1]) if ports else None
+
+        return wait_for("the operator listens", found, 20)
+
+    def http(self, path: str) -> tuple[int, str]:
+        """Status and text of one of its own pages."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port()}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def rss_mib(self) -> float:
+        """Resident memory now, in MiB."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+
+
+def wait_for(what: str, probe: Any, timeout: float, interval: float = 0.1) -> Any:
+    """The first truthy value of `probe()`; AssertionError with the last value after `timeout` seconds."""
+    end = time.monotonic() + timeout
+    while True:
+        value = probe()
+        if value:
+            return value
+        assert time.monotonic() < end, f"not within {timeout} s: {what} (last: {value!r})"
+        time.sleep(interval)  # noqa: ASYNC251 - between two looks at a condition
+
+
+class FakePods:
+    """Answers /status for pods of fake nodes: what the runtime would say that reads the pod's ConfigMap.
+
+    `overrides` by pod name replace fields of the answer, or the whole HTTP status by {"http": 500}.
+    """
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._kubeconfig = kubeconfig
+        self.overrides: dict[str, dict[str, Any]] = {}
+        self.asked = 0
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/{{namespace}}/{{name}}"
+
+    def start(self) -> None:
+        self._thread.start()
+        assert self._started.wait(20)
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._serve())
+        self._started.set()
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._kube.close())
+        self._loop.run_until_complete(self._runner.cleanup())
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        configuration = Configuration()
+        await config.load_kube_config(config_file=str(self._kubeconfig), client_configuration=configuration)
+        self._kube = Kube(ApiClient(configuration))
+        app = web.Application()
+        app.add_routes([web.get("/{namespace}/{name}", self._status)])
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def _status(self, request: web.Request) -> web.Response:
+        namespace, name = request.match_info["namespace"], request.match_info["name"]
+        self.asked += 1
+        override = self.overrides.get(name, {})
+        if "http" in override:
+            return web.Response(status=override["http"])
+        try:
+            pod = await self._kube.get(Ref(POD, namespace, name))
+            labels = pod["metadata"]["labels"]
+            chatbot = labels[names.CHATBOT_LABEL]
+            settings = await self._kube.get(Ref(CONFIG_MAP, namespace, names.backend(chatbot)))
+        except NotFound:
+            return web.Response(status=503)
+        status = PodStatus(
+            chatbot=chatbot,
+            phase=labels[names.PHASE_LABEL],
+            revision=labels[names.REVISION_LABEL],
+            ready=True,
+            settings_hash=settings_hash(settings["data"][names.SETTINGS_KEY]),
+        )
+        return web.json_response(status.model_dump(mode="json", by_alias=True) | override)
+
+
+@contextmanager
+def operator_on(access: ClusterAccess, folder: Path, **settings: str) -> Iterator[tuple[OperatorProcess, FakePods]]:
+    """The chart's objects, fake pods' states and a running operator; ended at the end of the block."""
+    install(access)
+    pods = FakePods(access.kubeconfig)
+    pods.start()
+    defaults = {
+        "NAMESPACE": NAMESPACE,
+        "IDENTITY": "test",
+        "LEASE_NAME": RELEASE,
+        "HOST": "127.0.0.1",
+        "PORT": "0",
+        "POD_STATUS_URL": pods.url,
+        "RUNTIME_IMAGE": "localhost/chatbot-runtime:test",
+    }
+    operator = OperatorProcess(account_kubeconfig(access, folder), folder / "operator.log", defaults | settings)
+    operator.start()
+    try:
+        wait_until("the operator is ready", lambda: operator.http("/readyz")[0] == 200, 30.0, 0.1)
+        yield operator, pods
+    finally:
+        operator.kill()
+        pods.stop()
