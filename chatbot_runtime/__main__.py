@@ -1,4 +1,7 @@
-"""The command line: `python -m chatbot_runtime serve | ask`. It must not know how either works."""
+"""The command line: `python -m chatbot_runtime serve | ask | settings`. It must not know how any of them works.
+
+Each command imports what it needs itself, so that `ask` is quick.
+"""
 
 import argparse
 import os
@@ -7,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from chatbot_runtime.config import Config, ConfigError, settings_table
+from chatbot_runtime.ask import EXIT_CODES, ask
 
 BAD_SETTINGS = 2
 INTERRUPTED = 130
@@ -16,16 +19,9 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     arguments = _parser().parse_args(argv)
+    commands = {"serve": _serve, "ask": _ask, "settings": _settings}
     try:
-        if arguments.command == "serve":
-            return _serve(arguments)
-        if arguments.command == "settings":
-            print(settings_table(), end="")
-            return 0
-        return _ask(arguments)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_SETTINGS
+        return commands[arguments.command](arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has seen enough
@@ -34,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from chatbot_runtime.serve import serve  # only here: `ask` needs none of it
+    from chatbot_runtime.config import Config, ConfigError
 
     terminal = sys.stdout.isatty()
     environ = dict(os.environ)
@@ -43,14 +39,26 @@ def _serve(arguments: argparse.Namespace) -> int:
     for name in ("phase", "host", "port", "internal_port", "settings_file", "keys_dir"):
         if (value := getattr(arguments, name)) is not None:
             environ[f"CHATBOT_{name.upper()}"] = value
-    config = Config.from_env(environ)
-    serve(config, partial(_welcome, config) if terminal else None)
+    try:
+        config = Config.from_env(environ)
+
+        from chatbot_runtime.serve import serve
+
+        serve(config, partial(_welcome, config.name, config.phase, config.host) if terminal else None)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_SETTINGS
+    return 0
+
+
+def _settings(_: argparse.Namespace) -> int:
+    from chatbot_runtime.config import settings_table
+
+    print(settings_table(), end="")
     return 0
 
 
 def _ask(arguments: argparse.Namespace) -> int:
-    from chatbot_runtime.ask import ask
-
     return ask(
         sys.stdin.read() if arguments.question == "-" else arguments.question,
         url=arguments.url,
@@ -62,13 +70,14 @@ def _ask(arguments: argparse.Namespace) -> int:
     )
 
 
-def _welcome(config: Config, public: int, internal: int) -> None:
-    host = "127.0.0.1" if config.host in ("0.0.0.0", "::") else config.host  # noqa: S104 - compared, not bound
+def _welcome(name: str, phase: str, host: str, public: int, internal: int) -> None:
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        host = "127.0.0.1"
     host = f"[{host}]" if ":" in host else host
     url = f"http://{host}:{public}"
     print(
         f"""
-The chatbot {config.name!r} (phase {config.phase}) answers at {url}
+The chatbot {name!r} (phase {phase}) answers at {url}
 
   ask it     python -m chatbot_runtime ask "hello" --url {url}
   with curl  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' \\
@@ -103,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         "ask",
         help="ask one question",
         description="Asks one question and shows the answer while it comes.",
-        epilog=_exit_codes(),
+        epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     ask.add_argument("question", help="what to ask; - reads it from standard input")
@@ -120,12 +129,6 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("settings", help="list the settings of `serve` as a Markdown table")
     return parser
-
-
-def _exit_codes() -> str:
-    from chatbot_runtime.ask import EXIT_CODES
-
-    return EXIT_CODES
 
 
 if __name__ == "__main__":

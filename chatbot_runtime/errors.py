@@ -24,15 +24,24 @@ class ErrorBody:
 class ApiError(Exception):
     """A request that is not answered, or an answer that breaks off.
 
-    `retry_after`: seconds after which another try makes sense; 429 and 503 always have it.
+    `retry_after`: seconds after which another try makes sense; 429 and 503 always have it. `closes`: the rest of the
+    request is not read, so that the connection cannot be used again.
     """
 
     def __init__(
-        self, status: int, code: str, message: str, *, param: str | None = None, retry_after: float | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        closes: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.body = ErrorBody(message, _type_of(status), code, param)
+        self.closes = closes
         if retry_after is None and status in (429, 503):
             retry_after = 1
         self.retry_after = None if retry_after is None else max(1, math.ceil(retry_after))

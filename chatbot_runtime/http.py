@@ -85,8 +85,8 @@ class Frame:
             headers=failure.headers(),
             content_type="application/json",
         )
-        if failure.status in (408, 413):
-            response.force_close()  # what is left of the body is not worth reading
+        if failure.closes:
+            response.force_close()
         return response
 
     async def _prepare(self, request: web.Request, response: web.StreamResponse) -> None:

@@ -23,7 +23,7 @@ from chatbot_runtime.chat_request import ChatRequest, model_not_found, parse
 from chatbot_runtime.config import Config
 from chatbot_runtime.contract import RuntimeSettings
 from chatbot_runtime.drain import Drain
-from chatbot_runtime.errors import ApiError, bad_request, internal_error
+from chatbot_runtime.errors import ApiError, internal_error
 from chatbot_runtime.event_stream import DONE, EventStream
 from chatbot_runtime.metrics import Metrics
 from chatbot_runtime.providers.base import Answer, Chunk, Provider, ProviderError, Usage
@@ -146,22 +146,24 @@ class OpenAIApi:
         return None, client_address(request.remote, forwarded, access.trusted_hops)
 
     async def _body(self, request: web.Request) -> bytes:
-        most = self.config.max_body_bytes
+        most, seconds = self.config.max_body_bytes, self.config.body_seconds
         too_large = ApiError(
-            413, "request_too_large", f"The body is larger than {most} bytes: send less.", param="body"
+            413, "request_too_large", f"The body is larger than {most} bytes: send less.", param="body", closes=True
         )
         if (request.content_length or 0) > most:
             raise too_large
         try:
-            async with asyncio.timeout(self.config.body_seconds):
+            async with asyncio.timeout(seconds):
                 body = await request.read()
         except TimeoutError:
-            message = f"The body did not arrive within {self.config.body_seconds:g} s: send it faster."
-            raise ApiError(408, "request_timeout", message, param="body") from None
+            message = f"The body did not arrive within {seconds:g} s: send it faster."
+            raise ApiError(408, "request_timeout", message, param="body", closes=True) from None
         except web.HTTPRequestEntityTooLarge:
             raise too_large from None
         except web.RequestPayloadError:
-            raise bad_request("The body is broken: it does not fit its headers.", "body", "invalid_body") from None
+            request.content.feed_eof()  # else aiohttp reads on, and meets the same error
+            message = "The body is broken: it does not fit its headers."
+            raise ApiError(400, "invalid_body", message, param="body", closes=True) from None
         request[RECORD].bytes = len(body)
         return body
 

@@ -101,9 +101,10 @@ class RuntimeProcess:
 
     def __enter__(self) -> Self:
         try:
-            listening = until(lambda: self.logged("listening") or self._ended(), "the process listens", START_SECONDS)
-            assert listening is not True, "\n".join(self.lines)
-            self.port, self.internal_port = listening[0]["port"], listening[0]["internal_port"]
+            until(lambda: self.logged("listening") or not self.alive, "the process listens", START_SECONDS)
+            assert self.alive, "\n".join(self.lines)
+            listening = self.logged("listening")[0]
+            self.port, self.internal_port = listening["port"], listening["internal_port"]
             self.url = f"http://127.0.0.1:{self.port}"
         except BaseException:
             self._process.kill()
@@ -121,9 +122,6 @@ class RuntimeProcess:
                 self._process.kill()
                 raise
         self._reader.join(5)
-
-    def _ended(self) -> bool:
-        return not self.alive
 
     @property
     def alive(self) -> bool:

@@ -1,12 +1,15 @@
-"""Running runtimes that several tests share: they change nothing in them."""
+"""Running runtimes that several tests share."""
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.runtime_process import FAST, RuntimeProcess
+from chatbot_runtime.contract import settings_hash
+from tests.support.runtime_process import FAST, RuntimeProcess, until
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +45,35 @@ def scripted(fast_settings: Path) -> Iterator[RuntimeProcess]:
         live_seconds=1,
     ) as process:
         yield process
+
+
+@dataclass
+class Tunable:
+    """A runtime whose settings and keys a test may change."""
+
+    process: RuntimeProcess
+    settings: Path
+    keys: Path
+
+    def write(self, text: str) -> None:
+        """Replaces the settings file, as the kubelet does it."""
+        new = self.settings.with_suffix(".new")
+        new.write_text(text)
+        new.replace(self.settings)
+
+    def use(self, **settings: Any) -> RuntimeProcess:
+        """Replaces the settings, and waits until they are in use."""
+        text = json.dumps(settings)
+        self.write(text)
+        until(lambda: self.process.status()["settingsHash"] == settings_hash(text), "the settings are in use", 5)
+        return self.process
+
+
+@pytest.fixture(scope="session")
+def tunable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tunable]:
+    """Each test sets what it needs and shares nothing else; files are looked at 20 times a second."""
+    folder = tmp_path_factory.mktemp("tunable")
+    settings, keys = folder / "settings.json", folder / "keys"
+    settings.write_text("{}")
+    with RuntimeProcess(settings_file=settings, keys_dir=keys, poll_seconds=0.05) as process:
+        yield Tunable(process, settings, keys)

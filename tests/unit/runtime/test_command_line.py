@@ -16,7 +16,8 @@ import pytest
 
 from chatbot_runtime.config import settings_table
 from chatbot_runtime.providers.mock import REPLIES
-from tests.support.runtime_process import RuntimeProcess, question
+from tests.support.runtime_process import RuntimeProcess, question, until
+from tests.unit.runtime.conftest import Tunable
 
 
 def run(*arguments: str, environ: Mapping[str, str] | None = None, text: str = "") -> subprocess.CompletedProcess[str]:
@@ -176,25 +177,26 @@ def test_ask_follows_no_redirect_with_its_key(other_server: tuple[str, list[byte
     assert not [data for data in seen if data.startswith(b"GET")]
 
 
-def test_ask_sends_the_key_from_a_file_and_never_shows_it(tmp_path: Path) -> None:
-    keys, settings = tmp_path / "keys", tmp_path / "settings.json"
-    keys.mkdir()
-    (keys / "alice").write_text("private-key\n")
+def test_ask_sends_the_key_from_a_file_and_never_shows_it(tunable: Tunable, tmp_path: Path) -> None:
+    tunable.keys.mkdir()
+    (tunable.keys / "dave").write_text("private-key\n")
     (tmp_path / "wrong").write_text("wrong-key")
     (tmp_path / "empty").write_text("")
-    settings.write_text('{"access": {"mode": "APIKey"}}')
-    with RuntimeProcess(settings_file=settings, keys_dir=keys) as process:
+    process = tunable.use(access={"mode": "APIKey", "requestsPerMinute": 999})
 
-        def ask(file: Path) -> subprocess.CompletedProcess[str]:
-            return run("ask", "hi", "--no-stream", "--url", process.url, "--api-key-file", str(file))
+    def ask(file: Path) -> subprocess.CompletedProcess[str]:
+        return run("ask", "hi", "--no-stream", "--url", process.url, "--api-key-file", str(file))
 
-        assert ask(keys / "alice").returncode == 0
-        wrong = ask(tmp_path / "wrong")
+    until(lambda: ask(tunable.keys / "dave").returncode == 0, "the key is known")
+    wrong = ask(tmp_path / "wrong")
     assert (wrong.returncode, "wrong-key" in wrong.stderr + wrong.stdout) == (1, False)
+    assert "The API key is not known here" in wrong.stderr
     for file in (tmp_path / "empty", tmp_path / "missing"):
         ended = run("ask", "hi", "--api-key-file", str(file))
         assert ended.returncode == 2
         assert ended.stderr.startswith(f"error: --api-key-file: {file}")
+    (tunable.keys / "dave").unlink()
+    tunable.keys.rmdir()
 
 
 def test_ask_wants_a_web_address() -> None:

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
 import openai
 import pytest
 
 from chatbot_runtime.providers.mock import REPLIES
 from tests.support.runtime_process import RuntimeProcess, until
+from tests.unit.runtime.conftest import Tunable
 
 
 @pytest.fixture(scope="module")
@@ -77,28 +77,30 @@ def test_errors_have_the_class_code_and_parameter_that_the_sdk_knows(client: ope
     assert "phase mock" in other.value.message
 
 
-def test_a_key_is_needed_and_the_clients_rate_is_limited(tmp_path: Path) -> None:
-    keys, settings = tmp_path / "keys", tmp_path / "settings.json"
-    keys.mkdir()
-    (keys / "alice").write_text("key-a")
-    settings.write_text('{"access": {"mode": "APIKey", "requestsPerMinute": 2}}')
+def test_a_key_is_needed_and_the_clients_rate_is_limited(tunable: Tunable) -> None:
+    tunable.keys.mkdir()
+    (tunable.keys / "carol").write_text("key-c")
+    process = tunable.use(access={"mode": "APIKey", "requestsPerMinute": 2})
     messages: list[openai.types.chat.ChatCompletionUserMessageParam] = [{"role": "user", "content": "hi"}]
-    with RuntimeProcess(settings_file=settings, keys_dir=keys) as process:
 
-        def create(key: str) -> None:
-            with openai.OpenAI(base_url=f"{process.url}/v1", api_key=key, max_retries=0) as client:
-                client.chat.completions.create(model="", messages=messages)
+    def create(key: str) -> None:
+        with openai.OpenAI(base_url=f"{process.url}/v1", api_key=key, max_retries=0) as client:
+            client.chat.completions.create(model="", messages=messages)
 
-        with pytest.raises(openai.AuthenticationError) as unknown:
-            create("key-b")
-        assert unknown.value.code == "invalid_api_key"
-        create("key-a")
-        create("key-a")
-        with pytest.raises(openai.RateLimitError) as limited:
-            create("key-a")
-        assert limited.value.code == "rate_limit_exceeded"
-        assert 1 <= int(limited.value.response.headers["retry-after"]) <= 30
-        assert "key-a" not in "\n".join(process.lines)
+    known = {"Authorization": "Bearer key-c"}
+    until(lambda: process.request("GET", "/v1/models", headers=known).status == 200, "the key is known")
+    with pytest.raises(openai.AuthenticationError) as unknown:
+        create("key-b")
+    assert unknown.value.code == "invalid_api_key"
+    create("key-c")
+    create("key-c")
+    with pytest.raises(openai.RateLimitError) as limited:
+        create("key-c")
+    assert limited.value.code == "rate_limit_exceeded"
+    assert 1 <= int(limited.value.response.headers["retry-after"]) <= 30
+    assert "key-c" not in "\n".join(process.lines)
+    (tunable.keys / "carol").unlink()
+    tunable.keys.rmdir()
 
 
 async def test_the_async_client_streams_many_answers_at_once(mock: RuntimeProcess) -> None:

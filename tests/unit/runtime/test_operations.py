@@ -7,12 +7,7 @@ import pytest
 
 from chatbot_runtime.contract import PodStatus, settings_hash
 from tests.support.runtime_process import FAST, RuntimeProcess, chat_bytes, question, until
-
-
-def write(path: Path, text: str) -> None:
-    new = path.with_suffix(".new")
-    new.write_text(text)
-    new.replace(path)
+from tests.unit.runtime.conftest import Tunable
 
 
 def test_the_status_follows_the_contract(mock: RuntimeProcess, fast_settings: Path) -> None:
@@ -31,95 +26,88 @@ def test_public_and_internal_endpoints_are_on_their_own_ports(mock: RuntimeProce
     assert mock.internal("/v1/models").status == 404
 
 
-def test_changed_settings_are_used_without_a_restart_and_broken_ones_are_not(tmp_path: Path) -> None:
-    path = tmp_path / "settings.json"
+def test_changed_settings_are_used_without_a_restart_and_broken_ones_are_not(tunable: Tunable) -> None:
+    process = tunable.process
+    reloads = process.metric("chatbot_runtime_settings_reloads_total")
 
-    def settings(reply: str) -> str:
-        return json.dumps(FAST | {"mock": {"replies": [reply]}})
+    def answer() -> str:
+        text: str = process.ask().json["choices"][0]["message"]["content"]
+        return text
 
-    path.write_text(settings("one"))
-    with RuntimeProcess(settings_file=path) as process:
-        assert process.ask().json["choices"][0]["message"]["content"] == "one"
-        write(path, settings("two"))
-        until(lambda: process.status()["settingsHash"] == settings_hash(settings("two")), "the change is seen", 3)
-        assert process.ask().json["choices"][0]["message"]["content"] == "two"
-        write(path, '{"mock": {"replies": "no list"}}')
-        until(lambda: process.status()["settingsError"], "the error is shown", 3)
-        status = process.status()
-        assert status["settingsHash"] == settings_hash(settings("two"))
-        assert "mock.replies" in status["settingsError"]
-        assert status["ready"] is True
-        assert process.ask().json["choices"][0]["message"]["content"] == "two"
-        write(path, settings("three"))
-        until(lambda: not process.status()["settingsError"], "the correction is seen", 3)
-        assert process.ask().json["choices"][0]["message"]["content"] == "three"
-        assert process.metric("chatbot_runtime_settings_reloads_total") == 3
-
-
-def test_key_mode_fails_closed_and_keys_come_and_go_without_a_restart(tmp_path: Path) -> None:
-    keys, settings = tmp_path / "keys", tmp_path / "settings.json"
-    settings.write_text('{"access": {"mode": "APIKey"}}')
-    with RuntimeProcess(settings_file=settings, keys_dir=keys, poll_seconds=0.05) as process:
-
-        def status(key: str) -> int:
-            return process.ask(headers={"Authorization": f"Bearer {key}"}).status
-
-        assert process.ask().error["code"] == "missing_api_key"
-        assert status("one") == 401
-        keys.mkdir()
-        (keys / "alice").write_text("one")
-        until(lambda: status("one") == 200, "the key is known", 3)
-        models = process.request("GET", "/v1/models")
-        assert (models.status, models.header("www-authenticate")) == (401, "Bearer")
-        assert process.request("GET", "/v1/status").status == 200
-        allowed = process.ask(headers={"Authorization": "Bearer one"})
-        assert process.request_log(allowed.header("x-request-id") or "")["client"] == "alice"
-        (keys / "alice").unlink()
-        until(lambda: status("one") == 401, "the key is revoked", 3)
+    for reply in ("one", "two"):
+        tunable.use(**FAST | {"mock": {"replies": [reply]}})
+        assert answer() == reply
+    before = process.status()["settingsHash"]
+    tunable.write('{"mock": {"replies": "no list"}}')
+    until(lambda: process.status()["settingsError"], "the error is shown", 3)
+    status = process.status()
+    assert (status["settingsHash"], status["ready"]) == (before, True)
+    assert "mock.replies" in status["settingsError"]
+    assert answer() == "two"
+    tunable.use(**FAST | {"mock": {"replies": ["three"]}})
+    assert process.status()["settingsError"] == ""
+    assert answer() == "three"
+    assert process.metric("chatbot_runtime_settings_reloads_total") == reloads + 4
 
 
-def test_a_client_has_no_more_requests_at_once_than_allowed(tmp_path: Path) -> None:
-    settings = tmp_path / "settings.json"
-    settings.write_text('{"access": {"concurrentRequests": 1}, "mock": {"tokensPerSecond": 5}}')
-    with RuntimeProcess(settings_file=settings) as process:
-        with process.send("a") as connection:
-            assert connection.recv(100)
-            refused = process.ask()
-            assert (refused.status, refused.error["code"]) == (429, "concurrency_limit_exceeded")
-        until(lambda: process.ask().status == 200, "the place is free again", 2)
+def test_key_mode_fails_closed_and_keys_come_and_go_without_a_restart(tunable: Tunable) -> None:
+    process = tunable.use(access={"mode": "APIKey"})
+
+    def status(key: str) -> int:
+        return process.ask(headers={"Authorization": f"Bearer {key}"}).status
+
+    assert process.ask().error["code"] == "missing_api_key"
+    assert status("one") == 401
+    tunable.keys.mkdir()
+    (tunable.keys / "alice").write_text("one")
+    until(lambda: status("one") == 200, "the key is known", 3)
+    models = process.request("GET", "/v1/models")
+    assert (models.status, models.header("www-authenticate")) == (401, "Bearer")
+    assert process.request("GET", "/v1/status").status == 200
+    allowed = process.ask(headers={"Authorization": "Bearer one"})
+    assert process.request_log(allowed.header("x-request-id") or "")["client"] == "alice"
+    (tunable.keys / "alice").unlink()
+    until(lambda: status("one") == 401, "the key is revoked", 3)
+    tunable.keys.rmdir()
+    assert "Bearer" not in "\n".join(process.lines)
 
 
-def test_clients_behind_trusted_proxies_are_told_apart(tmp_path: Path) -> None:
-    settings = tmp_path / "settings.json"
-    settings.write_text('{"access": {"requestsPerMinute": 1, "trustedHops": 1}}')
-    with RuntimeProcess(settings_file=settings) as process:
-
-        def status(forwarded: str) -> int:
-            return process.ask(headers={"X-Forwarded-For": forwarded}).status
-
-        assert [status("1.1.1.1"), status("2.2.2.2")] == [200, 200]
-        assert [status("1.1.1.1"), status("3.3.3.3, 1.1.1.1")] == [429, 429]
+def test_a_client_has_no_more_requests_at_once_than_allowed(tunable: Tunable) -> None:
+    process = tunable.use(access={"concurrentRequests": 1, "requestsPerMinute": 1000}, mock={"tokensPerSecond": 5})
+    with process.send("a") as connection:
+        assert connection.recv(100)
+        refused = process.ask()
+        assert (refused.status, refused.error["code"]) == (429, "concurrency_limit_exceeded")
+    until(lambda: process.ask().status == 200, "the place is free again", 2)
 
 
-def test_cors_is_off_unless_origins_are_named(tmp_path: Path, mock: RuntimeProcess) -> None:
+def test_clients_behind_trusted_proxies_are_told_apart(tunable: Tunable) -> None:
+    process = tunable.use(access={"requestsPerMinute": 1, "trustedHops": 1})
+
+    def status(forwarded: str) -> int:
+        return process.ask(headers={"X-Forwarded-For": forwarded}).status
+
+    assert [status("1.1.1.1"), status("2.2.2.2")] == [200, 200]
+    assert [status("1.1.1.1"), status("3.3.3.3, 1.1.1.1")] == [429, 429]
+
+
+def test_cors_is_off_unless_origins_are_named(tunable: Tunable, mock: RuntimeProcess) -> None:
     ask = {"Origin": "https://chat.example", "Access-Control-Request-Method": "POST"}
     closed = mock.request("OPTIONS", "/v1/chat/completions", headers=ask)
     assert closed.status == 405
     assert closed.header("access-control-allow-origin") is None
-    settings = tmp_path / "settings.json"
-    settings.write_text('{"access": {"mode": "APIKey", "corsOrigins": ["https://chat.example"]}}')
-    with RuntimeProcess(settings_file=settings) as process:
-        headers = ask | {"Access-Control-Request-Headers": "authorization,x-stainless-os"}
-        opened = process.request("OPTIONS", "/v1/chat/completions", headers=headers)
-        assert opened.status == 204
-        assert opened.header("access-control-allow-origin") == "https://chat.example"
-        assert opened.header("access-control-allow-headers") == "authorization,x-stainless-os"
-        refused = process.ask(headers={"Origin": "https://chat.example"})
-        assert refused.status == 401
-        assert refused.header("access-control-allow-origin") == "https://chat.example"
-        assert "x-request-id" in (refused.header("access-control-expose-headers") or "")
-        other = process.request("OPTIONS", "/v1/chat/completions", headers=ask | {"Origin": "https://evil.example"})
-        assert other.header("access-control-allow-origin") is None
+    process = tunable.use(access={"mode": "APIKey", "corsOrigins": ["https://chat.example"]})
+    headers = ask | {"Access-Control-Request-Headers": "authorization,x-stainless-os"}
+    opened = process.request("OPTIONS", "/v1/chat/completions", headers=headers)
+    assert opened.status == 204
+    assert opened.header("access-control-allow-origin") == "https://chat.example"
+    assert opened.header("access-control-allow-headers") == "authorization,x-stainless-os"
+    refused = process.ask(headers={"Origin": "https://chat.example"})
+    assert refused.status == 401
+    assert refused.header("access-control-allow-origin") == "https://chat.example"
+    assert "x-request-id" in (refused.header("access-control-expose-headers") or "")
+    other = process.request("OPTIONS", "/v1/chat/completions", headers=ask | {"Origin": "https://evil.example"})
+    assert other.header("access-control-allow-origin") is None
 
 
 def test_a_blocked_event_loop_fails_liveness_and_it_recovers(scripted: RuntimeProcess) -> None:
