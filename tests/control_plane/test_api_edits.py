@@ -1,11 +1,14 @@
-"""Editing Chatbots on a real API server: phases, applying one manifest over another, growing storage."""
+"""Editing Chatbots on a real API server: phases, one manifest over another, storage, an autoscaler of the user's."""
 
 import itertools
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from chatbot_operator.api import ChatbotSpec
+from devcluster.processes import wait_until
 from tests.support.chatbots import ChatbotApi, chatbot, chatbot_api, example
 from tests.support.cluster import ClusterAccess
 
@@ -19,6 +22,29 @@ Spec = dict[str, Any]
 def api(control_plane: ClusterAccess) -> Iterator[ChatbotApi]:
     with chatbot_api(control_plane) as served:
         yield served
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_autoscaler(api: ChatbotApi) -> str:
+    """A Chatbot under a HorizontalPodAutoscaler of the user's.
+
+    Begun first: the controller looks every 15 s only, and learns of new kinds every 30 s.
+    """
+    api.create("own-hpa", {"phase": "mock", "backend": {"replicas": 2, "autoscaling": {"enabled": False}}})
+    api.write_status("own-hpa", {"replicas": 2, "selector": "chatbot-operator.dev/chatbot=own-hpa"})
+    autoscaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "own-hpa"},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "chatbot-operator.dev/v1alpha1", "kind": "Chatbot", "name": "own-hpa"},
+            # Above what there is, so that it has to act without any metric.
+            "minReplicas": 4,
+            "maxReplicas": 6,
+        },
+    }
+    api.kubectl("create", "-f", "-", text=json.dumps(autoscaler))
+    return "own-hpa"
 
 
 def renamed(stem: str, name: str) -> dict[str, Any]:
@@ -47,6 +73,14 @@ def test_an_example_applied_over_another_equals_a_fresh_one(
     answers, stored = applied
     assert answers[f"{old} {new}"] == ""
     assert stored[f"{old} {new}"] == stored[new]
+
+
+@pytest.mark.parametrize("stem", EXAMPLES)
+def test_the_model_fills_an_example_with_the_same_defaults_as_the_api_server(
+    applied: tuple[dict[str, str], dict[str, Spec]], stem: str
+) -> None:
+    _, stored = applied
+    assert ChatbotSpec.model_validate(example(stem)["spec"]) == ChatbotSpec.model_validate(stored[stem])
 
 
 def blocks_of(spec: Spec, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -162,3 +196,13 @@ def test_storage_of_a_download_may_only_grow(storage_answers: list[str], index: 
     refusal = "spec.local.storage.size: Invalid value: local.storage.size may only grow while phase is local"
     accepted, answer = STORAGE_EDITS[index][3], storage_answers[index]
     assert answer == "" if accepted else answer.startswith(refusal)
+
+
+def test_an_autoscaler_of_ones_own_scales_a_chatbot_without_autoscaling(api: ChatbotApi, own_autoscaler: str) -> None:
+    def has_scaled() -> bool:
+        return bool(api.stored(own_autoscaler)["spec"]["backend"]["replicas"] == 4)
+
+    wait_until("the autoscaler has raised the replicas to its minimum", has_scaled, 60, 0.5)
+    found = api.access.get("hpa", own_autoscaler, "--namespace", api.namespace)
+    able = [condition for condition in found["status"]["conditions"] if condition["type"] == "AbleToScale"]
+    assert [condition["status"] for condition in able] == ["True"]

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from chatbot_operator.api import ChatbotSpec, ChatbotStatus, Condition, parse_chatbot
-from devcluster.processes import wait_until
 from tests.support.chatbots import RESOURCE, ChatbotApi, chatbot, chatbot_api
 from tests.support.cluster import ClusterAccess
 
@@ -18,26 +17,6 @@ FIXED = {"phase": "mock", "backend": {"replicas": 2, "autoscaling": {"enabled": 
 def api(control_plane: ClusterAccess) -> Iterator[ChatbotApi]:
     with chatbot_api(control_plane) as served:
         yield served
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_autoscaler(api: ChatbotApi) -> str:
-    """A Chatbot under a HorizontalPodAutoscaler of the user's; begun first, as its controller looks every 15 s only."""
-    api.create("own-hpa", FIXED)
-    api.write_status("own-hpa", {"replicas": 2, "selector": "chatbot-operator.dev/chatbot=own-hpa"})
-    autoscaler = {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": "own-hpa"},
-        "spec": {
-            "scaleTargetRef": {"apiVersion": "chatbot-operator.dev/v1alpha1", "kind": "Chatbot", "name": "own-hpa"},
-            # Above what there is, so that it has to act without any metric.
-            "minReplicas": 4,
-            "maxReplicas": 6,
-        },
-    }
-    api.kubectl("create", "-f", "-", text=json.dumps(autoscaler))
-    return "own-hpa"
 
 
 def test_the_smallest_manifest_is_stored_with_the_defaults_of_the_models(api: ChatbotApi) -> None:
@@ -170,13 +149,3 @@ def test_the_scale_subresource_carries_replicas_and_selector(api: ChatbotApi) ->
     scale = json.loads(api.kubectl("get", RESOURCE, "subresource", "--subresource=scale", "-o", "json").stdout)
     assert scale["spec"] == {"replicas": 2}
     assert scale["status"] == {"replicas": 2, "selector": "chatbot-operator.dev/chatbot=subresource"}
-
-
-def test_an_autoscaler_of_ones_own_scales_a_chatbot_without_autoscaling(api: ChatbotApi, own_autoscaler: str) -> None:
-    def has_scaled() -> bool:
-        return bool(api.stored(own_autoscaler)["spec"]["backend"]["replicas"] == 4)
-
-    wait_until("the autoscaler has raised the replicas to its minimum", has_scaled, 60, 0.5)
-    found = api.access.get("hpa", own_autoscaler, "--namespace", api.namespace)
-    able = [condition for condition in found["status"]["conditions"] if condition["type"] == "AbleToScale"]
-    assert [condition["status"] for condition in able] == ["True"]
