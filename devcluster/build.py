@@ -105,7 +105,7 @@ def required_version(go_mod: str, module: str) -> str:
 
 
 def linker_flags(family: str, go_mod: str) -> str:
-    """What the linker writes into the programs of a family: no symbols, and the version they report about themselves."""
+    """What the linker writes into a family's programs: no symbols, and the version they report about themselves."""
     flags = ["-s", "-w"]
     if family == "kubernetes":
         version = required_version(go_mod, "k8s.io/kubernetes")

@@ -1,6 +1,6 @@
 """Makes the cluster's certificate authorities, certificates and kubeconfig files. It must not start anything.
 
-Three authorities, as in Kubernetes' own set-ups: one for servers, one for clients, one for the aggregator's front proxy.
+Three authorities, as in Kubernetes' own set-ups: for servers, for clients, for the aggregator's front proxy.
 Authorities stay between starts, so a copied kubeconfig goes on working; everything below them is made anew each time.
 """
 
@@ -173,7 +173,7 @@ def _client_kubeconfig(layout: Layout, issuer: _Authority, name: str, user: str,
 
 
 def make_all(layout: Layout) -> None:
-    """Write every certificate, key and kubeconfig of the cluster below its state folder, keys readable by the owner only."""
+    """Write every certificate, key and kubeconfig of the cluster; only the owner can read the keys."""
     folder = layout.pki
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     layout.component_kubeconfig("").mkdir(exist_ok=True, mode=0o700)
@@ -194,12 +194,18 @@ def make_all(layout: Layout) -> None:
     }
     if layout.level == "node":
         users |= {"kube-proxy": ("system:kube-proxy", ""), "coredns": ("system:coredns", "")}
-    for index in layout.node_indices:
-        node = f"node{index}"
-        # The Node authorizer knows a kubelet by exactly this user and group.
-        users[node] = (f"system:node:{node}", "system:nodes")
-        address = layout.node_address(index)
-        _leaf(folder, f"{node}-serving", server, f"system:node:{node}", server=True, dns=(node,), addresses=(address,))
     for name, (user, organization) in users.items():
         _client_kubeconfig(layout, client, name, user, organization, layout.component_kubeconfig(name))
     _client_kubeconfig(layout, client, "admin", "kubernetes-admin", "system:masters", layout.kubeconfig)
+    for index in layout.node_indices:
+        make_node(layout, index)
+
+
+def make_node(layout: Layout, index: int) -> None:
+    """Write the certificates and the kubeconfig of one node's kubelet."""
+    server, client = (_authority(layout.pki, stem) for stem in ("server-ca", "client-ca"))
+    name, address = f"node{index}", layout.node_address(index)
+    # The Node authorizer knows a kubelet by exactly this user and group.
+    user = f"system:node:{name}"
+    _leaf(layout.pki, f"{name}-serving", server, user, server=True, dns=(name,), addresses=(address,))
+    _client_kubeconfig(layout, client, name, user, "system:nodes", layout.component_kubeconfig(name))

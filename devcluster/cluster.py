@@ -7,25 +7,25 @@ cluster.remove()
 """
 
 import hashlib
-import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from devcluster import certificates, control_plane, network, objects, state
+from devcluster import certificates, control_plane, kubectl, network, objects, state
 from devcluster.api import Api
 from devcluster.build import NEEDED, Programs
 from devcluster.errors import DevClusterError
+from devcluster.images import pause
 from devcluster.images.archive import BuiltImage
 from devcluster.layout import LEVELS, Layout, Level
 from devcluster.node import Nodes
-from devcluster.processes import SYSTEM_PATH, Processes, wait_until
+from devcluster.processes import Processes, wait_until
 from devcluster.progress import Progress, Silent
 from devcluster.state import Numbers, Saved
 
@@ -42,11 +42,14 @@ class Cluster:
 
     def __init__(self, state_dir: Path, saved: Saved, progress: Progress | None = None) -> None:
         self.state_dir = state_dir
-        self.saved = saved
-        self.layout: Layout = saved.layout(state_dir)
         self.progress: Progress = progress or Silent()
         self.programs = Programs(self.progress)
-        self.processes = Processes(state_dir, self.layout.run, self.layout.logs, with_parent=saved.ephemeral)
+        self._use(saved)
+
+    def _use(self, saved: Saved) -> None:
+        self.saved = saved
+        self.layout: Layout = saved.layout(self.state_dir)
+        self.processes = Processes(self.state_dir, self.layout.run, self.layout.logs, with_parent=saved.ephemeral)
         self.nodes = Nodes(self.layout, self.processes, self.programs)
 
     # ------------------------------------------------------------ finding and starting
@@ -107,7 +110,10 @@ class Cluster:
         except BaseException as error:
             # Ctrl-C included: what was started half is ended, whatever happens meanwhile.
             with suppress(DevClusterError, TimeoutError):
-                self.stop(grace=0)
+                if before is None and isinstance(error, KeyboardInterrupt):
+                    self.remove()
+                else:
+                    self.stop(grace=0)
             if isinstance(error, TimeoutError):
                 raise DevClusterError(str(error), f"the logs are in {self.layout.logs}") from error
             raise
@@ -279,33 +285,15 @@ class Cluster:
         return self.programs.ensure(["helm"])["helm"]
 
     def environment(self) -> dict[str, str]:
-        """What a shell needs to work with the cluster; the PATH has kubectl (and Helm, if that is built)."""
-        folders = [str(self.programs.path(name).parent) for name in ("kubectl", "helm")]
-        return {
-            "KUBECONFIG": str(self.kubeconfig),
-            # kubectl keeps what it discovered by address, and addresses are used again by other clusters.
-            "KUBECACHEDIR": str(self.layout.run / "kubectl-cache"),
-            "PATH": ":".join([*folders, os.environ.get("PATH", SYSTEM_PATH)]),
-        }
+        """What a shell needs to work with the cluster."""
+        return kubectl.environment(self.layout, self.programs)
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 60.0) -> str:
         """Run kubectl as administrator and return what it prints. Raises DevClusterError with its message."""
-        result = subprocess.run(
-            [str(self.kubectl_path), *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env=os.environ | self.environment(),
-            check=False,
-        )
-        if result.returncode:
-            raise DevClusterError(f"`kubectl {' '.join(arguments)}` failed: {result.stderr.strip()}")
-        return result.stdout
+        return kubectl.run(self.layout, self.programs, *arguments, stdin=stdin, timeout=timeout)
 
     def _apply(self, manifests: Iterable[objects.Object]) -> None:
-        documents = "\n---\n".join(json.dumps(manifest) for manifest in manifests)
-        self.kubectl("apply", "--server-side", "--force-conflicts", "--validate=false", "-f", "-", stdin=documents)
+        kubectl.apply(self.layout, self.programs, manifests)
 
     # ------------------------------------------------------------ contents
 
@@ -314,6 +302,28 @@ class Cluster:
         if not self.layout.nodes:
             raise DevClusterError("a cluster without real nodes cannot hold images", "start it at level node")
         self.nodes.load_images(list(images), self.progress)
+
+    def add_node(self, images: Iterable[BuiltImage | Path] = ()) -> str:
+        """Add a real node to a cluster that has some and return its name once it is Ready."""
+        if not self.layout.nodes:
+            raise DevClusterError("only a cluster with real nodes can get another", "start it at level node")
+        self._use(replace(self.saved, nodes=self.saved.nodes + 1))
+        self.saved.write(self.state_dir)
+        index = self.layout.nodes
+        certificates.make_node(self.layout, index)
+        self.nodes.start(index)
+        self.nodes.load_images([pause.build(), *images], self.progress)
+        self._await_nodes({f"node{index}"})
+        return f"node{index}"
+
+    def drain(self, node: str, timeout: float = 60.0) -> None:
+        """Evict a node's pods, respecting PodDisruptionBudgets, and keep new ones away until `uncordon`."""
+        arguments = ("--ignore-daemonsets", "--delete-emptydir-data", "--force", f"--timeout={timeout:.0f}s")
+        self.kubectl("drain", node, *arguments, timeout=timeout + 10)
+
+    def uncordon(self, node: str) -> None:
+        """Let pods onto a drained node again."""
+        self.kubectl("uncordon", node)
 
     def add_fake_nodes(
         self,

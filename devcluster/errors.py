@@ -1,4 +1,4 @@
-"""The one error that devcluster shows to people: what is wrong and what helps. It must not know any part of a cluster."""
+"""The error that devcluster shows to people: what is wrong, what helps. It must not know any part of a cluster."""
 
 
 class DevClusterError(Exception):

@@ -1,4 +1,4 @@
-"""Where everything of one cluster is: addresses, names and paths, computed from its number. It must not touch the system.
+"""Addresses, names and paths of one cluster, computed from its number. It must not touch the system.
 
 Cluster number N owns 10.(200+N).0.0/16, 127.(200+N).0.1, the bridge `kcN`, the control group `/kcN` and its state
 folder; nothing of one cluster overlaps with another's, so any of the numbers 0 to 55 can run side by side.

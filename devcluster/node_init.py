@@ -1,4 +1,4 @@
-"""Process 1 of one node, inside the node's own mount, pid, network and uts namespaces. It must not know other nodes' state.
+"""Process 1 of one node, inside the node's own namespaces. It must not know other nodes' state.
 
 It makes the node's mounts and network, starts containerd, kubelet and kube-proxy, starts each again when it dies, and
 reaps orphans (every container's shim becomes its child). When it is killed, the kernel ends every process of the node
@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from devcluster.layout import Layout
+from devcluster.layout import MAX_NODES, Layout
 from devcluster.processes import MEMBER_VARIABLE, SYSTEM_PATH, wait_until
 from devcluster.state import Saved
 
@@ -57,23 +57,20 @@ def mount_own_folders(node: Path) -> None:
 def join_network(layout: Layout, index: int) -> None:
     """Take up the cable that the launcher lays into this namespace."""
     run("ip", "link", "set", "lo", "up")
-    wait_until("eth0 is there", lambda: Path("/sys/class/net/eth0").exists() or _has_eth0(), 20.0, 0.01)
+    # Not in /sys: that still shows the interfaces of the namespace it was mounted in.
+    wait_until("eth0 is there", lambda: "eth0:" in Path("/proc/net/dev").read_text(), 20.0, 0.01)
     run("ip", "address", "add", f"{layout.node_address(index)}/24", "dev", "eth0")
     run("ip", "link", "set", "eth0", "up")
     run("ip", "route", "add", "default", "via", layout.bridge_address)
-    for other in layout.node_indices:
-        if other != index:
-            run("ip", "route", "add", layout.node_pod_range(other), "via", layout.node_address(other))
+    # Of all nodes that there may ever be, so that one can be added later.
+    others = [other for other in range(1, MAX_NODES + 1) if other != index]
+    routes = [f"route add {layout.node_pod_range(other)} via {layout.node_address(other)}" for other in others]
+    subprocess.run(("ip", "-batch", "-"), input="\n".join(routes), text=True, check=True)
     # Of this network namespace only; the machine itself does not forward.
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     # The CNI plugin would make it at the first pod; kube-proxy wants its address before.
     run("ip", "link", "add", "pods0", "type", "bridge")
     run("ip", "link", "set", "pods0", "up")
-
-
-def _has_eth0() -> bool:
-    # /sys still shows the host's interfaces: sysfs belongs to the namespace that mounted it.
-    return "eth0:" in Path("/proc/net/dev").read_text()
 
 
 def commands(layout: Layout, index: int, kubelet: Path, kube_proxy: Path) -> dict[str, list[str]]:

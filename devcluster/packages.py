@@ -1,4 +1,4 @@
-"""The distribution's packages that real nodes need: which are missing, and how to get them. It must not install others."""
+"""The distribution's packages that real nodes need, and how to get them. It must not install others."""
 
 import os
 import shutil

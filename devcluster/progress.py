@@ -1,4 +1,4 @@
-"""Shows how far a long piece of work is: a bar on a terminal, plain lines elsewhere. It must not know what the work is."""
+"""Shows how far long work is: a bar on a terminal, plain lines elsewhere. It must not know what the work is."""
 
 import sys
 import time
@@ -42,7 +42,7 @@ class Silent:
     """Reports nothing."""
 
     @contextmanager
-    def step(self, text: str, usual: float | None = None) -> Iterator[Step]:
+    def step(self, text: str, usual: float | None = None) -> Iterator[Step]:  # noqa: ARG002 - as in Progress
         yield _QuietStep()
 
     def note(self, text: str) -> None:

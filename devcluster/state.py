@@ -1,4 +1,4 @@
-"""Remembers which clusters there are: what each was started with and which number it holds. It must not start anything."""
+"""Remembers what each cluster was started with and which number it holds. It must not start anything."""
 
 import fcntl
 import ipaddress
@@ -115,12 +115,10 @@ class Numbers:
             held = next((claim.number for claim in claims if claim.state_dir == state_dir), None)
             taken = {claim.number for claim in claims}
             routes = Path("/proc/net/route").read_text()
-            number = (
-                held if held is not None else next((n for n in NUMBERS if n not in taken and _free(n, routes)), None)
-            )
+            number = held if held is not None else free_number(taken, routes)
             if number is None:
                 raise DevClusterError(
-                    f"no cluster number is free: {len(taken)} clusters, or networks of this machine, cover 10.200 to 10.255",
+                    f"no cluster number is free: {len(taken)} clusters or other networks cover 10.200 to 10.255",
                     "stop one with `python -m devcluster down --name NAME`",
                 )
             pid = os.getpid()
@@ -143,6 +141,11 @@ def overlapping_route(routes: str, network: str) -> str | None:
         if mask and route.overlaps(wanted):
             return str(route)
     return None
+
+
+def free_number(taken: set[int], routes: str) -> int | None:
+    """The first number that is not taken and whose network, bridge and ports nothing on this machine uses."""
+    return next((number for number in NUMBERS if number not in taken and _free(number, routes)), None)
 
 
 def _free(number: int, routes: str) -> bool:

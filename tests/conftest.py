@@ -1,4 +1,4 @@
-"""Fixtures that every test may use: a control plane of its own, the shared real node, a namespace. No test logic here."""
+"""Fixtures for every test: a control plane of its own, the shared real node, a namespace. It must not test anything."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,8 @@ CLUSTER_FIXTURES = ("control_plane", "node_cluster")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", f"needs(*abilities): skip unless the cluster has all of them; known are {', '.join(sorted(ABILITIES))}"
+        "markers",
+        f"needs(*abilities): skip unless the cluster has all of them; known are {', '.join(sorted(ABILITIES))}",
     )
 
 

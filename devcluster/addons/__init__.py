@@ -1,1 +1,1 @@
-"""What a cloud's cluster has and a bare one lacks: metrics, volumes, load balancer addresses, fake nodes. Runs beside it."""
+"""What a cloud's cluster has and a bare one lacks. It must not be needed for the control plane to work."""

@@ -3,7 +3,7 @@
 A Node with the annotation `kwok.x-k8s.io/node: fake` is played. Annotations of a pod on it:
 
 - `devcluster.local/ready-after`: seconds until it is Ready (default 0);
-- `devcluster.local/fail`: `Reason: message` that its first container waits with for ever, e.g. `ImagePullBackOff: no such image`;
+- `devcluster.local/fail`: `Reason: message` that its first container waits with for ever;
 - `devcluster.local/run-for` and `devcluster.local/exit-code`: when and how a Job's pod ends (default 0.5 s, 0);
 - `kwok.x-k8s.io/usage-cpu` and `kwok.x-k8s.io/usage-memory`: what the metrics API says about it.
 """
@@ -75,13 +75,13 @@ def _container(pod: Object, container: Object, state: Object, *, ready: bool) ->
 
 
 def _conditions(pod: Object, now: str, *, ready: bool) -> list[Object]:
-    ready_status = "True" if ready else "False"
-    reason = {} if ready else {"reason": "ContainersNotReady"}
     gates = [gate["conditionType"] for gate in pod["spec"].get("readinessGates", [])] if ready else []
+    always = ("PodReadyToStartContainers", "Initialized", *gates)
+    state = {"status": "True"} if ready else {"status": "False", "reason": "ContainersNotReady"}
     return [
-        *({"type": t, "status": "True", "lastTransitionTime": now} for t in ("PodReadyToStartContainers", "Initialized", *gates)),
-        *({"type": t, "status": ready_status, "lastTransitionTime": now, **reason} for t in ("ContainersReady", "Ready")),
-    ]  # fmt: skip
+        *({"type": kind, "status": "True", "lastTransitionTime": now} for kind in always),
+        *({"type": kind, "lastTransitionTime": now, **state} for kind in ("ContainersReady", "Ready")),
+    ]
 
 
 def _init_containers(pod: Object, now: str, *, sidecars_run: bool) -> list[Object]:

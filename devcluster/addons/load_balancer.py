@@ -1,4 +1,4 @@
-"""Gives each Service of type LoadBalancer an address of the cluster's own. It must not carry traffic: kube-proxy does."""
+"""Gives each Service of type LoadBalancer an address of the cluster's own. It must not carry traffic."""
 
 import ipaddress
 import logging

@@ -1,4 +1,4 @@
-"""The metrics.k8s.io API, measured from each kubelet, so that autoscalers and `kubectl top` work. It must not store history.
+"""The metrics.k8s.io API, measured from each kubelet, for autoscalers and `kubectl top`. It must not keep history.
 
 Answers are plain JSON, which autoscalers accept although they ask for protobuf first.
 """

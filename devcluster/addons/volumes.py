@@ -56,7 +56,7 @@ class Volumes:
         self._classes: dict[str, Object] = {}
         self._unbound: dict[str, Object] = {}
 
-    async def on_class(self, event: str, storage_class: Object) -> None:
+    async def on_class(self, _event: str, storage_class: Object) -> None:
         self._classes[storage_class["metadata"]["name"]] = storage_class
         # The two lists come in any order after a start.
         for claim in list(self._unbound.values()):

@@ -1,4 +1,4 @@
-"""Writes a container image as the tar that `docker save` writes, the same bytes for the same contents. Pure data handling.
+"""Writes a container image as `docker save` does, the same bytes for the same contents. It must not know ours.
 
 Docker, podman, skopeo and `ctr images import` read it.
 """
@@ -73,7 +73,7 @@ def folder_layer(folder: Path, target: Path) -> None:
             name = str(path.relative_to(folder))
             if path.is_symlink():
                 info = entry(name, 0o777)
-                info.type, info.linkname = tarfile.SYMTYPE, os.readlink(path)
+                info.type, info.linkname = tarfile.SYMTYPE, str(path.readlink())
                 tar.addfile(info)
             elif path.is_dir():
                 info = entry(name, 0o755)

@@ -32,9 +32,43 @@ _SKIPPED = frozenset(
     | {"distutils", "__pycache__"}
 )
 _APPLETS = (
-    "sh ls cat echo sleep env id ps kill mkdir rm cp mv touch chmod tar nslookup ip top df mount grep head tail wc date "
-    "stat true false dd nc tr sort hostname free find vi test"
-).split()
+    *(
+        "sh",
+        "ls",
+        "cat",
+        "echo",
+        "sleep",
+        "env",
+        "id",
+        "ps",
+        "kill",
+        "mkdir",
+        "rm",
+        "cp",
+        "mv",
+        "touch",
+        "chmod",
+        "tar",
+    ),
+    *(
+        "nslookup",
+        "ip",
+        "top",
+        "df",
+        "mount",
+        "grep",
+        "head",
+        "tail",
+        "wc",
+        "date",
+        "stat",
+        "true",
+        "false",
+        "dd",
+        "nc",
+    ),
+    *("tr", "sort", "hostname", "free", "find", "vi", "test"),
+)
 # What name lookups load at run time, and what wheels may expect of any system (PEP 600).
 _SYSTEM_LIBRARIES = (
     *("libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2", "libgcc_s.so.1", "libstdc++.so.6", "libm.so.6"),
@@ -86,7 +120,9 @@ def _python_files() -> dict[str, Path]:
 
 def _contents(python: Mapping[str, Path]) -> _Contents:
     if platform.libc_ver()[0] != "glibc":
-        raise DevClusterError("images can be made without Docker only where Python uses glibc", "install Docker and kind")
+        raise DevClusterError(
+            "images can be made without Docker only where Python uses glibc", "install Docker and kind"
+        )
     contents = _Contents(dict(python))
     libraries: set[Path] = set()
     for name, path in python.items():
@@ -163,5 +199,5 @@ def layer(folder: Path) -> Path:
         contents.files |= _byte_compiled(contents.files, Path(work, "compiled"))
         unfinished = Path(work, "base.tar")
         _write(unfinished, contents)
-        os.replace(unfinished, target)
+        unfinished.replace(target)
     return target

@@ -1,7 +1,7 @@
 """Builds our images from their description: base, packages, sources, one archive. It must not know any cluster.
 
-    runtime = build("chatbot-runtime", progress)
-    runtime.reference     # localhost/chatbot-runtime:<12 hex digits of its contents>
+runtime = build("chatbot-runtime", progress)
+runtime.reference     # localhost/chatbot-runtime:<12 hex digits of its contents>
 """
 
 import platform

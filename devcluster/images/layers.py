@@ -1,8 +1,7 @@
-"""Makes the upper layers of an image: locked packages, and our own sources. It must not know how images are put together."""
+"""Makes the upper layers of an image: locked packages, our sources. It must not know how they are put together."""
 
 import hashlib
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from devcluster.images.bytecode import compile_tree
 _INSTALLER_FILES = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")
 
 
-def _installer() -> list[str]:
+def installer() -> list[str]:
     """A program that installs locked packages into a folder: pip here, uv, or pip of the interpreter behind a venv."""
     options = ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
     pip = ["-m", "pip", "--disable-pip-version-check", "install", "--no-compile", "--quiet", *options]
@@ -28,7 +27,10 @@ def _installer() -> list[str]:
     if uv := shutil.which("uv"):
         return [uv, "pip", "install", "--quiet", "--python", sys.executable, *options]
     base = Path(sys.base_prefix, "bin", Path(sys.executable).name)
-    if base.exists() and subprocess.run((base, "-m", "pip", "--version"), capture_output=True, check=False).returncode == 0:
+    if (
+        base.exists()
+        and subprocess.run((base, "-m", "pip", "--version"), capture_output=True, check=False).returncode == 0
+    ):
         return [str(base), *pip]
     raise DevClusterError("neither pip nor uv is there to install packages into an image", "python -m ensurepip")
 
@@ -46,15 +48,17 @@ def packages_layer(requirements: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as work:
         site = Path(work, "root", SITE_PACKAGES)
-        command = [*_installer(), "--target", str(site), "--requirement", str(requirements)]
+        command = [*installer(), "--target", str(site), "--requirement", str(requirements)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
-            raise DevClusterError(f"the packages of {requirements.name} cannot be installed:\n{result.stderr.strip()[-600:]}")
+            raise DevClusterError(
+                f"the packages of {requirements.name} cannot be installed:\n{result.stderr.strip()[-600:]}"
+            )
         _drop_unneeded(site)
         compile_tree(site, f"/{SITE_PACKAGES}")
         unfinished = Path(work, "layer.tar")
         folder_layer(Path(work, "root"), unfinished)
-        os.replace(unfinished, target)
+        unfinished.replace(target)
     return target
 
 
@@ -71,9 +75,9 @@ def source_files(source: Path) -> Iterator[Path]:
     """The files of a package that go into an image: all but caches, hidden files and Dockerfiles."""
     for path in sorted(source.rglob("*")):
         parts = path.relative_to(source).parts
-        if path.is_file() and "__pycache__" not in parts and not any(part.startswith(".") for part in parts):
-            if path.name != "Dockerfile":
-                yield path
+        left_out = any(part.startswith(".") or part in ("__pycache__", "Dockerfile") for part in parts)
+        if path.is_file() and not left_out:
+            yield path
 
 
 def sources_layer(sources: Sequence[Path], workdir: str, folder: Path) -> Path:
@@ -97,5 +101,5 @@ def sources_layer(sources: Sequence[Path], workdir: str, folder: Path) -> Path:
         compile_tree(root, workdir)
         unfinished = Path(work, "layer.tar")
         folder_layer(Path(work, "root"), unfinished)
-        os.replace(unfinished, target)
+        unfinished.replace(target)
     return target

@@ -1,4 +1,4 @@
-"""Builds the image of the process that holds each pod together, from twenty lines of C. It must not know any other image."""
+"""Builds the image of the process that holds each pod together. It must not know any other image."""
 
 import hashlib
 import subprocess

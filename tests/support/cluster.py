@@ -1,4 +1,4 @@
-"""What a test knows about the cluster it runs against: access, abilities, namespaces. It must not know which kind it is."""
+"""What a test knows about its cluster: access, abilities, namespaces. It must not know which kind it is."""
 
 import json
 import os
@@ -160,7 +160,7 @@ def short_folder() -> Iterator[Path]:
 
 @contextmanager
 def fresh_control_plane(*, fake_nodes: int = 2, tainted: bool = False) -> Iterator[ClusterAccess]:
-    """An own control plane with fake nodes, which takes ordinary pods unless `tainted`; gone at the end of the block."""
+    """An own control plane with fake nodes, which take ordinary pods unless `tainted`; gone after the block."""
     with short_folder() as folder:
         cluster = Cluster.start("test", state_dir=folder, progress=Plain(), lifetime="process")
         try:

@@ -1,0 +1,156 @@
+"""An image's bytes depend on its contents alone, and the Dockerfiles say the same as the description."""
+
+import json
+import re
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devcluster.errors import DevClusterError
+from devcluster.images import description
+from devcluster.images.archive import ImageConfig, content_tag, folder_layer, sha256, write_archive
+from devcluster.images.description import CHECKOUT, ImageDescription
+from devcluster.images.layers import source_files, sources_layer
+
+CONFIG = ImageConfig(entrypoint=("python", "-m", "thing"), user="10001:10001", workdir="/app", environment={"A": "b"})
+
+
+def package(folder: Path) -> Path:
+    source = folder / "thing"
+    (source / "sub").mkdir(parents=True)
+    (source / "__init__.py").write_text("VALUES = {'a', 'b', 'c', 'd'}\n")
+    (source / "sub" / "data.json").write_text("{}")
+    (source / "sub" / "module.py").write_text("def f(x: int = 3) -> str:\n    return f'{x}'\n")
+    return source
+
+
+def names(layer: Path) -> set[str]:
+    with tarfile.open(layer) as tar:
+        return set(tar.getnames())
+
+
+def test_a_layer_of_sources_is_the_same_bytes_wherever_and_whenever_it_is_built(tmp_path: Path) -> None:
+    first = sources_layer([package(tmp_path / "here")], "/app", tmp_path / "cache-1")
+    second = sources_layer([package(tmp_path / "there")], "/app", tmp_path / "cache-2")
+    assert first.name == second.name
+    assert sha256(first) == sha256(second)
+
+
+def test_a_layer_of_sources_is_compiled_and_holds_no_cache_of_the_checkout(tmp_path: Path) -> None:
+    source = package(tmp_path)
+    (source / "__pycache__").mkdir()
+    (source / "__pycache__" / "old.cpython-39.pyc").write_text("old")
+    (source / ".hidden").write_text("")
+    (source / "Dockerfile").write_text("")
+    found = names(sources_layer([source], "/app", tmp_path / "cache"))
+    compiled = {name for name in found if name.endswith(".pyc")}
+    assert {"app/thing/__init__.py", "app/thing/sub/data.json"} <= found
+    assert len(compiled) == 2
+    assert not {name for name in found if "old." in name or "hidden" in name or "Dockerfile" in name}
+
+
+def test_a_changed_source_changes_the_layer(tmp_path: Path) -> None:
+    source = package(tmp_path)
+    before = sources_layer([source], "/app", tmp_path / "cache")
+    (source / "__init__.py").write_text("VALUES = {'e'}\n")
+    assert sources_layer([source], "/app", tmp_path / "cache") != before
+
+
+def test_an_archive_is_the_same_bytes_twice_and_names_its_layers(tmp_path: Path) -> None:
+    source = package(tmp_path / "root")
+    layer = tmp_path / "layer.tar"
+    folder_layer(source, layer)
+    for name in ("one.tar", "two.tar"):
+        write_archive(tmp_path / name, "localhost/thing:1", CONFIG, [layer])
+    assert sha256(tmp_path / "one.tar") == sha256(tmp_path / "two.tar")
+    with tarfile.open(tmp_path / "one.tar") as tar:
+        (manifest,) = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
+        config = json.load(tar.extractfile(manifest["Config"]))  # type: ignore[arg-type]
+    assert manifest["RepoTags"] == ["localhost/thing:1"]
+    assert config["rootfs"]["diff_ids"] == [f"sha256:{sha256(layer)}"]
+    assert config["config"]["User"] == "10001:10001"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_tag_follows_the_layers_and_the_configuration() -> None:
+    assert content_tag(CONFIG, ["a" * 64]) == content_tag(CONFIG, ["a" * 64])
+    assert content_tag(CONFIG, ["a" * 64]) != content_tag(CONFIG, ["b" * 64])
+    other = ImageConfig(entrypoint=("python",), user="10001:10001", workdir="/app")
+    assert content_tag(CONFIG, ["a" * 64]) != content_tag(other, ["a" * 64])
+    assert re.fullmatch("[0-9a-f]{12}", content_tag(CONFIG, []))
+
+
+def test_a_description_without_a_field_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "images.toml"
+    path.write_text('[images.x]\ndockerfile = "Dockerfile"\nrequirements = "r.txt"\n')
+    with pytest.raises(DevClusterError, match=r"image x .* has no sources"):
+        description.load(path, tmp_path)
+
+
+def test_a_description_that_names_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.txt").write_text("")
+    path = tmp_path / "images.toml"
+    fields = 'dockerfile = "D"\nrequirements = "r.txt"\nsources = ["none"]\nentrypoint = []\nuser = ""\nworkdir = "/"\n'
+    path.write_text(f"[images.x]\n{fields}")
+    with pytest.raises(DevClusterError, match="needs none"):
+        description.load(path, tmp_path)
+
+
+def instructions(dockerfile: Path) -> list[tuple[str, str]]:
+    """Instructions and their arguments, continued lines joined, comments left out."""
+    text = re.sub(r"\\\n\s*", "", dockerfile.read_text())
+    lines = (line.strip() for line in text.splitlines())
+    parts = (line.split(maxsplit=1) for line in lines if line and not line.startswith("#"))
+    return [(parts_[0].upper(), parts_[1]) for parts_ in parts]
+
+
+def said_by(dockerfile: Path) -> dict[str, Any]:
+    """What the last stage of a Dockerfile says about the image, and what its earlier stages install."""
+    steps = instructions(dockerfile)
+    stages = [index for index, (instruction, _) in enumerate(steps) if instruction == "FROM"]
+    last = steps[stages[-1] :]
+    copies = [argument.split() for instruction, argument in last if instruction == "COPY" and "--from" not in argument]
+    requirements = [a.split()[0] for i, a in steps[: stages[-1]] if i == "COPY"]
+    only = {instruction: argument for instruction, argument in last if instruction in ("USER", "WORKDIR", "ENTRYPOINT")}
+    return {
+        "requirements": requirements,
+        "sources": [tuple(copy) for copy in copies],
+        "environment": dict(a.split("=", 1) for i, a in last if i == "ENV"),
+        "user": only["USER"],
+        "workdir": only["WORKDIR"],
+        "entrypoint": json.loads(only["ENTRYPOINT"]),
+    }
+
+
+@pytest.mark.parametrize("image", description.load().values(), ids=lambda image: image.name)
+def test_a_dockerfile_makes_the_image_that_the_description_says(image: ImageDescription) -> None:
+    assert said_by(image.dockerfile) == {
+        "requirements": [str(image.requirements.relative_to(CHECKOUT))],
+        "sources": [(str(source.relative_to(CHECKOUT)), source.name) for source in image.sources],
+        "environment": dict(image.environment),
+        "user": image.user,
+        "workdir": image.workdir,
+        "entrypoint": list(image.entrypoint),
+    }
+
+
+@pytest.mark.parametrize("image", description.load().values(), ids=lambda image: image.name)
+def test_a_dockerfile_checks_hashes_runs_without_root_and_leaves_the_base_to_the_builder(
+    image: ImageDescription,
+) -> None:
+    steps = instructions(image.dockerfile)
+    assert steps[0][0] == "ARG"
+    assert all(argument.startswith("${BASE}") for instruction, argument in steps if instruction == "FROM")
+    assert any("--require-hashes" in argument for instruction, argument in steps if instruction == "RUN")
+    uid, _, gid = image.user.partition(":")
+    assert int(uid) > 0
+    assert int(gid) > 0
+
+
+@pytest.mark.parametrize("image", description.load().values(), ids=lambda image: image.name)
+def test_the_entry_point_is_a_module_that_the_image_holds(image: ImageDescription) -> None:
+    module = image.entrypoint[-1]
+    source = next(source for source in image.sources if source.name == module)
+    assert any(path.suffix == ".py" for path in source_files(source))
