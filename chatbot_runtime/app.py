@@ -45,9 +45,14 @@ class Runtime:
         """Why this process takes no requests; empty if it does."""
         if self.drain.draining:
             return "shutting down"
-        if self.verification.verified or self.config.revision in self.settings.current.verified_revisions:
+        if self.verification.verified or self._proven:
             return ""
         return self.verification.message or "the provider has not answered its test question yet"
+
+    @property
+    def _proven(self) -> bool:
+        """Whether other pods of this revision have had an answer already."""
+        return self.config.revision in self.settings.current.verified_revisions
 
     def status(self) -> PodStatus:
         """What the operator reads."""
@@ -84,10 +89,10 @@ class Runtime:
             self.keys.poll()
 
     async def verify(self) -> None:
-        """Asks the provider a one-token question until it answers; a new revision is not ready before."""
+        """Asks the provider of a new revision a one-token question until it answers; it is not ready before."""
         question = ChatRequest(self.provider.models[0], ({"role": "user", "content": "Hello"},), max_tokens=1)
         attempt = 0
-        while not self.verification.verified:
+        while not (self.verification.verified or self._proven):
             try:
                 answer = await self.provider.answer(question)
                 async for _ in answer.chunks:

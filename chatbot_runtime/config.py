@@ -43,7 +43,7 @@ class Config(BaseModel):
         "mock", description="Which provider answers: `mock`, `hf` or `local`. This version has `mock`."
     )
     revision: str = Field(
-        "local",
+        "dev",
         pattern=r"^[A-Za-z0-9.-]{1,63}$",
         description="Names the set of settings that decide the provider; `/status` repeats it.",
     )

@@ -1,6 +1,7 @@
 """Server-sent events over one HTTP response. It must not know what the events say."""
 
 import asyncio
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -19,8 +20,9 @@ class EventStream:
     def __init__(self, request: web.Request, heartbeat_seconds: float) -> None:
         self._request = request
         self._seconds = heartbeat_seconds
-        self._clock = asyncio.get_running_loop().time
-        self._last = self._clock()
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.time()
+        self._ping: asyncio.Task[None] | None = None
         self.response = web.StreamResponse(
             headers={
                 "Content-Type": "text/event-stream; charset=utf-8",
@@ -35,28 +37,31 @@ class EventStream:
         return self.response.prepared
 
     async def __aenter__(self) -> Self:
-        self._heartbeat = asyncio.create_task(self._beat())
+        self._timer = self._loop.call_later(self._seconds, self._beat)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._heartbeat.cancel()
+        self._timer.cancel()
+        if self._ping is not None:
+            self._ping.cancel()
 
     async def send(self, events: bytes) -> None:
         """Writes complete events. Raises ConnectionError if the client is gone."""
         if not self.response.prepared:
             await self.response.prepare(self._request)
         await self.response.write(events)
-        self._last = self._clock()
+        self._last = self._loop.time()
 
-    async def _beat(self) -> None:
-        try:
-            while True:
-                silence = self._clock() - self._last
-                if silence < self._seconds:
-                    await asyncio.sleep(self._seconds - silence)
-                else:
-                    await self.send(PING)
-        except ConnectionError:
-            return  # the answer's own writes meet it too
+    def _beat(self) -> None:
+        """A timer and not a task: nearly every stream ends without having needed one."""
+        silence = self._loop.time() - self._last
+        if silence >= self._seconds:
+            self._ping = self._loop.create_task(self._send_ping())
+            silence = 0
+        self._timer = self._loop.call_later(self._seconds - silence, self._beat)
+
+    async def _send_ping(self) -> None:
+        with suppress(ConnectionError):  # the answer's own writes meet it too
+            await self.send(PING)

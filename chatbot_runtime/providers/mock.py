@@ -6,7 +6,8 @@ Equal input gives an equal answer, so that tests and screenshots are stable.
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from chatbot_runtime.chat_request import ChatRequest, text_of
@@ -48,12 +49,12 @@ class MockProvider:
     async def answer(self, request: ChatRequest) -> Answer:
         settings = self._settings()
         reply = choose(settings.replies or REPLIES, request.messages)
-        tokens, finish_reason = cut(reply, request.stop, request.max_tokens)
-        usage = Usage(prompt_tokens(request.messages), len(tokens))
+        text, finish_reason = cut(reply, request.stop, request.max_tokens)
+        read = prompt_tokens(request.messages)
         if request.stream:
-            chunks = _paced(tokens, finish_reason, usage, settings.tokens_per_second)
+            chunks = _paced(text, finish_reason, read, settings.tokens_per_second)
         else:
-            chunks = _at_once("".join(tokens), finish_reason, usage)
+            chunks = _at_once(text, finish_reason, read)
         return Answer(MODEL, chunks)
 
     async def close(self) -> None:
@@ -69,13 +70,20 @@ def choose(replies: tuple[str, ...], messages: Iterable[Mapping[str, Any]]) -> s
     return replies[int.from_bytes(digest.digest()[:8], "big") % len(replies)]
 
 
-def cut(text: str, stops: Iterable[str], max_tokens: int | None) -> tuple[list[str], str]:
-    """The tokens of `text` before the first stop text and within the limit, and why it ends (`finish_reason`)."""
+def tokens(text: str) -> Iterator[str]:
+    """The pieces in which a text is streamed; joined they are the text."""
+    return (match.group() for match in _TOKEN.finditer(text))
+
+
+def cut(text: str, stops: Iterable[str], max_tokens: int | None) -> tuple[str, str]:
+    """`text` up to the first stop text and within the limit, and why it ends there (`finish_reason`)."""
     ends = [at for stop in stops if (at := text.find(stop)) >= 0]
-    tokens = _TOKEN.findall(text[: min(ends, default=len(text))])
-    if max_tokens is not None and len(tokens) > max_tokens:
-        return tokens[:max_tokens], "length"
-    return tokens, "stop"
+    text = text[: min(ends, default=len(text))]
+    if max_tokens is not None:
+        within = "".join(islice(tokens(text), max_tokens))
+        if len(within) < len(text):
+            return within, "length"
+    return text, "stop"
 
 
 def prompt_tokens(messages: Iterable[Mapping[str, Any]]) -> int:
@@ -83,15 +91,17 @@ def prompt_tokens(messages: Iterable[Mapping[str, Any]]) -> int:
     return sum(TOKENS_PER_MESSAGE + -(-len(text_of(message)) // CHARACTERS_PER_TOKEN) for message in messages)
 
 
-async def _paced(tokens: list[str], finish_reason: str, usage: Usage, per_second: float) -> AsyncGenerator[Chunk, None]:
+async def _paced(text: str, finish_reason: str, read: int, per_second: float) -> AsyncGenerator[Chunk, None]:
     clock = asyncio.get_running_loop().time
     begin = clock()
-    for index, token in enumerate(tokens):
+    written = 0
+    for token in tokens(text):
         # Each chunk has its own due time, so that a late one does not delay all after it.
-        await asyncio.sleep(max(0.0, begin + index / per_second - clock()))
+        await asyncio.sleep(max(0.0, begin + written / per_second - clock()))
+        written += 1
         yield Chunk({"content": token})
-    yield Chunk({}, finish_reason, usage)
+    yield Chunk({}, finish_reason, Usage(read, written))
 
 
-async def _at_once(text: str, finish_reason: str, usage: Usage) -> AsyncGenerator[Chunk, None]:
-    yield Chunk({"content": text}, finish_reason, usage)
+async def _at_once(text: str, finish_reason: str, read: int) -> AsyncGenerator[Chunk, None]:
+    yield Chunk({"content": text}, finish_reason, Usage(read, sum(1 for _ in tokens(text))))

@@ -85,5 +85,5 @@ class ScriptedProvider:
 
 if __name__ == "__main__":
     settings = Config.from_env()
-    scripted = ScriptedProvider(refuses=2 if settings.revision == "refusing" else 0)
+    scripted = ScriptedProvider(refuses=3 if settings.revision == "refusing" else 0)
     serve(settings, provider=scripted)

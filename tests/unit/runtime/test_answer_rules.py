@@ -29,6 +29,11 @@ def test_a_whole_answer_and_the_first_chunk_of_a_stream_say_who_answered(mock: R
     assert not any("chatbot" in chunk for chunk in chunks[1:-1])
 
 
+def test_the_mock_answers_its_own_phase_also_for_a_client_that_wants_no_fallback(mock: RuntimeProcess) -> None:
+    reply = mock.ask(headers={"x-chatbot-fallback": "none"})
+    assert (reply.status, reply.json["chatbot"]["fallback"]) == (200, None)
+
+
 def test_when_another_provider_answers_header_field_and_model_say_so(scripted: RuntimeProcess) -> None:
     for stream in (False, True):
         reply = scripted.ask("fallback RateLimited; say a", stream=stream)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from chatbot_runtime.chat_request import ChatRequest
 from chatbot_runtime.contract import MockSettings
 from chatbot_runtime.providers.base import Chunk
-from chatbot_runtime.providers.mock import REPLIES, MockProvider, choose, cut
+from chatbot_runtime.providers.mock import REPLIES, MockProvider, choose, cut, tokens
 
 
 def request(text: str = "hello", **fields: Any) -> ChatRequest:
@@ -25,14 +25,14 @@ async def answer(settings: MockSettings, asked: ChatRequest) -> tuple[str, list[
 
 @given(st.text(max_size=300))
 def test_tokens_joined_are_the_text(text: str) -> None:
-    tokens, reason = cut(text, (), None)
-    assert "".join(tokens) == text
-    assert reason == "stop"
+    assert "".join(tokens(text)) == text
+    assert cut(text, (), None) == (text, "stop")
 
 
 @given(st.text(alphabet="ab c.", max_size=60), st.lists(st.text(alphabet="ab c.", min_size=1, max_size=3), max_size=4))
 def test_no_stop_text_is_ever_in_an_answer_and_nothing_else_is_lost(text: str, stops: list[str]) -> None:
-    shown = "".join(cut(text, stops, None)[0])
+    shown, reason = cut(text, stops, None)
+    assert reason == "stop"
     assert text.startswith(shown)
     assert not any(stop in shown for stop in stops)
     assert shown == text or any(text[len(shown) :].startswith(stop) for stop in stops)
@@ -40,8 +40,8 @@ def test_no_stop_text_is_ever_in_an_answer_and_nothing_else_is_lost(text: str, s
 
 @given(st.integers(1, 20))
 def test_no_answer_has_more_tokens_than_asked_for(most: int) -> None:
-    tokens, reason = cut("one two three four five", (), most)
-    assert len(tokens) == min(5, most)
+    shown, reason = cut("one two three four five", (), most)
+    assert shown.split() == ["one", "two", "three", "four", "five"][:most]
     assert reason == ("length" if most < 5 else "stop")
 
 

@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from chatbot_runtime.contract import PodStatus, settings_hash
 from tests.support.runtime_process import FAST, RuntimeProcess, chat_bytes, question, until
 from tests.unit.runtime.conftest import Tunable
@@ -13,7 +11,7 @@ from tests.unit.runtime.conftest import Tunable
 def test_the_status_follows_the_contract(mock: RuntimeProcess, fast_settings: Path) -> None:
     until(lambda: mock.internal("/readyz").status == 200, "ready")
     status = PodStatus.model_validate_json(mock.internal("/status").body)
-    assert (status.chatbot, status.phase, status.revision, status.model) == ("demo", "mock", "local", "mock")
+    assert (status.chatbot, status.phase, status.revision, status.model) == ("demo", "mock", "dev", "mock")
     assert status.ready
     assert status.verification.verified
     assert status.settings_hash == settings_hash(fast_settings.read_text())
@@ -118,21 +116,27 @@ def test_a_blocked_event_loop_fails_liveness_and_it_recovers(scripted: RuntimePr
         until(lambda: scripted.internal("/livez").status == 200, "it recovers")
 
 
-@pytest.mark.parametrize(("revision", "proven"), [("refusing", []), ("refusing", ["refusing"])])
-def test_a_new_revision_is_ready_only_after_its_provider_has_answered(
-    tmp_path: Path, revision: str, proven: list[str]
-) -> None:
-    settings = tmp_path / "settings.json"
-    settings.write_text(json.dumps({"verifiedRevisions": proven}))
-    with RuntimeProcess("tests.support.runtime_scripted", settings_file=settings, revision=revision) as process:
-        first = process.internal("/readyz")
-        assert first.status == (200 if proven else 503)
+def test_a_new_revision_is_ready_only_after_its_provider_has_answered(tmp_path: Path) -> None:
+    with RuntimeProcess("tests.support.runtime_scripted", revision="refusing") as process:
         until(lambda: process.status()["verification"]["reason"] == "ModelNotReady", "the refusal is shown", 1.4)
-        assert process.status()["ready"] is bool(proven)
-        if not proven:
-            assert b"the model is being loaded" in process.internal("/readyz").body
-        until(lambda: process.status()["verification"]["verified"], "the third question is answered", 5)
+        unready = process.internal("/readyz")
+        assert (unready.status, unready.body) == (503, b"the model is being loaded\n")
+        assert process.status()["ready"] is False
+        until(lambda: process.status()["verification"]["verified"], "a later question is answered", 8)
         assert process.internal("/readyz").status == 200
+        assert process.status()["verification"]["reason"] is None
+
+
+def test_a_proven_revision_is_ready_without_a_question_also_when_it_is_proven_later(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text('{"verifiedRevisions": ["older"]}')
+    with RuntimeProcess(
+        "tests.support.runtime_scripted", settings_file=settings, revision="refusing", poll_seconds=0.05
+    ) as process:
+        assert process.internal("/readyz").status == 503
+        settings.write_text('{"verifiedRevisions": ["older", "refusing"]}')
+        until(lambda: process.internal("/readyz").status == 200, "ready by the others' proof", 1)
+        assert process.status()["verification"]["verified"] is False
 
 
 def test_metrics_count_requests_tokens_and_refusals(tmp_path: Path) -> None:
@@ -152,6 +156,6 @@ def test_metrics_count_requests_tokens_and_refusals(tmp_path: Path) -> None:
         "chatbot_runtime_first_chunk_seconds_count 1.0",
         "chatbot_runtime_running_requests 0.0",
         "chatbot_runtime_ready 1.0",
-        'chatbot_runtime_info{phase="mock",revision="local"} 1.0',
+        'chatbot_runtime_info{phase="mock",revision="dev"} 1.0',
     ):
         assert line in text.splitlines()
