@@ -4,12 +4,12 @@ It decides nothing about a Chatbot itself; it knows how to write only what diffe
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from chatbot_operator import drift
-from chatbot_operator.api import Chatbot, InvalidChatbot, parse_chatbot
+from chatbot_operator.api import Chatbot, InvalidChatbot, Phase, parse_chatbot
 from chatbot_operator.api.reasons import EventReason, Reason
 from chatbot_operator.cluster import (
     Cluster,
@@ -28,8 +28,8 @@ from chatbot_operator.kinds import CHATBOT, Key, RawObject, Ref
 from chatbot_operator.leader import Leader
 from chatbot_operator.messages import Message, messages
 from chatbot_operator.observe import Observed, WriteProblem, belongs_to, observe
-from chatbot_operator.plan import Action, Annotate, Apply, Delete, Plan, Scale, plan
-from chatbot_operator.pods import PodReport
+from chatbot_operator.plan import BUILT, Action, Annotate, Apply, Delete, Plan, Scale, plan
+from chatbot_operator.reports import PodReport
 from chatbot_operator.settings import Settings
 from chatbot_operator.statuses import is_news, merge_patch, worsens
 from chatbot_operator.store import Store
@@ -98,10 +98,11 @@ class Reconciler:
         settled: set[Key],
         clock: Callable[[], float],
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        built: Collection[Phase] = BUILT,
     ) -> None:
         self._store, self._cluster, self._leader, self._recorder = store, cluster, leader, recorder
         self._settings, self._reports, self._settled = settings, reports, settled
-        self._clock, self._wall_clock = clock, wall_clock
+        self._clock, self._wall_clock, self._built = clock, wall_clock, built
         self._memory: dict[Key, _Memory] = {}
         self._rolling: set[Key] = set()
 
@@ -163,7 +164,7 @@ class Reconciler:
             problems=memory.problems,
             complaints=memory.complaints,
         )
-        return plan(chatbot, observed, self._wall_clock(), self._settings), observed
+        return plan(chatbot, observed, self._wall_clock(), self._settings, self._built), observed
 
     async def _carry_out(self, key: Key, chatbot: Chatbot, actions: Sequence[Action], memory: _Memory) -> _Round:
         result = _Round()
