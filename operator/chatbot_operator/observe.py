@@ -19,7 +19,7 @@ from chatbot_operator.kinds import (
     RawObject,
     Ref,
 )
-from chatbot_operator.pods import PodReport
+from chatbot_operator.reports import PodReport
 from chatbot_operator.store import Snapshot
 from chatbot_runtime.contract import RuntimeSettings, settings_hash
 

@@ -1,26 +1,14 @@
 """The operator's side of the pods' contract: GET /status of one pod. It must not know who asks or why."""
 
 import asyncio
-from dataclasses import dataclass
 
 import aiohttp
-from pydantic import ValidationError
 
-from chatbot_runtime.contract import CONTRACT_VERSION, PodStatus
+from chatbot_operator.reports import PodReport, parse
 
 TIMEOUT_SECONDS = 2.0
 LARGEST_BYTES = 64 * 1024
 """An answer is a few hundred bytes; a pod that lies must not fill our memory."""
-
-
-@dataclass(frozen=True)
-class PodReport:
-    """What one pod said of itself, or why nothing usable came."""
-
-    status: PodStatus | None = None
-    problem: str = ""
-    incompatible: bool = False
-    """The pod speaks another version of the contract."""
 
 
 class PodClient:
@@ -54,15 +42,3 @@ async def _read(response: aiohttp.ClientResponse) -> bytes | None:
         if len(body) > LARGEST_BYTES:
             return None
     return body
-
-
-def parse(body: bytes) -> PodReport:
-    """A body as a report; fields that we do not know are ignored, a newer contract is not."""
-    try:
-        status = PodStatus.model_validate_json(body)
-    except ValidationError:
-        return PodReport(problem="its /status is not what this operator understands", incompatible=True)
-    if status.contract_version != CONTRACT_VERSION:
-        theirs = f"version {status.contract_version}, this operator version {CONTRACT_VERSION}"
-        return PodReport(problem=f"its runtime speaks contract {theirs}", incompatible=True)
-    return PodReport(status=status)

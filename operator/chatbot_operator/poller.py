@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from chatbot_operator.kinds import Key
 from chatbot_operator.observe import Pod, observe
-from chatbot_operator.pods import PodClient, PodReport
+from chatbot_operator.pods import PodClient
 from chatbot_operator.queue import Queue
+from chatbot_operator.reports import PodReport
 from chatbot_operator.settings import Settings
 from chatbot_operator.store import Store
 

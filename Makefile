@@ -1,0 +1,51 @@
+# `make up` and `make test` install what they need by themselves. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: help up down test lint unit control-plane node format generate lock bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=…"; exit 1; }
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || { echo "the venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	@echo "installing the Python packages into $(VENV)"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+up: $(STAMP) ## From a bare machine to a chatbot that answers; again: bring changed code in
+	@$(RUN) -m devcluster.demo
+
+down: $(STAMP) ## Remove the cluster and everything that `make up` made
+	@$(RUN) -m devcluster down
+
+test: $(STAMP) ## Everything that must pass: lint, unit, control-plane and node tests
+	@$(RUN) -m tests.run
+
+lint: $(STAMP) ## Format, lint, types, layers, generated files
+	@$(RUN) -m tests.run lint
+
+unit control-plane node: $(STAMP) ## One level of the tests
+	@$(RUN) -m tests.run $@
+
+format: $(STAMP) ## Format the code
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+generate: $(STAMP) ## Write the CRD, the chart's copy and the reference pages anew
+	@$(RUN) -m chatbot_operator.api.crd
+	@$(RUN) -m chatbot_operator.api.reference
+	@$(RUN) -m tests.reference
+
+lock: $(STAMP) ## Resolve the requirements anew
+	@for name in runtime operator; do $(RUN) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command "make lock" pyproject.toml --extra $$name -o requirements/$$name.txt; done
+	@$(RUN) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command "make lock" pyproject.toml --all-extras --group dev -o requirements/dev.txt
+
+clean: ## Remove the virtual environment and caches (not the built programs)
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
