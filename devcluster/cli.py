@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from devcluster import doctor, engines, kind, report, state
+from devcluster.build import Programs
 from devcluster.cluster import Cluster, remove_abandoned
 from devcluster.engines import ENGINES, Running
 from devcluster.errors import DevClusterError
@@ -80,8 +81,10 @@ def up(options: argparse.Namespace, progress: Progress) -> int:
     else:
         running = _up_embedded(options, progress)
     running.write(folder)
+    tools = Programs(progress).ensure(["kubectl", "helm"] if options.helm else ["kubectl"])
     took = time.monotonic() - began
     document = {"engine": running.engine, "kubeconfig": running.kubeconfig, "images": dict(running.images)}
+    document |= {name: str(path) for name, path in tools.items()}
     hint = f'eval "$({sys.executable} -m devcluster env --name {options.name})"   # kubectl in this shell'
     _say(options, document | {"seconds": round(took, 1)}, f"ready after {took:.1f} s ({running.engine})\n  {hint}")
     return 0
@@ -210,6 +213,7 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument("--fake-nodes", type=int, default=0, help="nodes on which pods only seem to run")
     start.add_argument("--engine", choices=("auto", *ENGINES), default="auto")
     start.add_argument("--no-images", dest="images", action="store_false", help="do not build and load our images")
+    start.add_argument("--helm", action="store_true", help="build Helm too; `env` then puts it on the PATH")
     add("down", down, "stop a cluster and remove everything of it").add_argument(
         "--keep-state", action="store_true", help="keep its data and images for the next `up`"
     )

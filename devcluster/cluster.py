@@ -150,9 +150,8 @@ class Cluster:
         if self.layout.nodes:
             self._launch("coredns")
             with self.progress.step(f"{self.layout.nodes} node(s), images", usual=4):
-                for name, result in loading.items():
+                for result in loading:
                     result.result()
-                    self.progress.note(f"image {name}")
                 self._await_nodes({f"node{index}" for index in self.layout.node_indices})
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         self._await("the first ServiceAccount is there", lambda: self.api().exists(account), "controller-manager")
@@ -375,9 +374,9 @@ def remove_abandoned() -> list[Path]:
     removed = []
     for claim in Numbers().claims():
         if claim.abandoned:
-            saved = Saved.read(claim.state_dir) or Saved(
-                "", claim.number, "node" if os.geteuid() == 0 else "control-plane", 1
-            )
+            # Without its folder nothing tells what it was: take the most.
+            level: Level = "node" if network.may_change_network() else "control-plane"
+            saved = Saved.read(claim.state_dir) or Saved("", claim.number, level, 1)
             Cluster(claim.state_dir, saved).remove()
             removed.append(claim.state_dir)
     return removed

@@ -11,6 +11,7 @@ from devcluster import build, cgroups, engines, packages, state
 from devcluster.errors import DevClusterError
 from devcluster.images.layers import installer
 from devcluster.layout import Level
+from devcluster.processes import CAP_NET_ADMIN, CAP_SYS_ADMIN, has_capabilities
 from devcluster.progress import Silent
 
 Verdict = Literal["ok", "missing", "note"]
@@ -66,8 +67,9 @@ def _number() -> Check:
 
 
 def _node_checks() -> Iterator[Check]:
-    root = os.geteuid() == 0
-    yield Check("root", "ok" if root else "missing", f"user {os.geteuid()}", "" if root else "run it with sudo")
+    root = has_capabilities(CAP_NET_ADMIN, CAP_SYS_ADMIN)
+    found = "may make namespaces, mounts and networks" if root else "may not make namespaces, mounts and networks"
+    yield Check("root", "ok" if root else "missing", f"user {os.geteuid()} {found}", "" if root else "run it with sudo")
     lacking = sorted(cgroups.missing_controllers(cgroups.MOUNTS.read_text()))
     found = f"no {', '.join(lacking)}" if lacking else "all controllers are there"
     yield Check("control groups", "missing" if lacking else "ok", found, "mount them" if lacking else "")

@@ -3,12 +3,12 @@
 No address translation and no forwarding happen on the host, so nothing of a cluster can leave the machine.
 """
 
-import os
 import shutil
 import subprocess
 
 from devcluster.errors import DevClusterError
 from devcluster.layout import Layout
+from devcluster.processes import CAP_NET_ADMIN, has_capabilities
 
 # Any route that is really there wins over the fence.
 FENCE_METRIC = "4000000000"
@@ -23,7 +23,7 @@ def ip(*arguments: str, check: bool = True) -> bool:
 
 
 def may_change_network() -> bool:
-    return os.geteuid() == 0 and shutil.which("ip") is not None
+    return has_capabilities(CAP_NET_ADMIN) and shutil.which("ip") is not None
 
 
 def raise_fence(layout: Layout) -> None:

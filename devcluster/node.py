@@ -3,7 +3,6 @@
 A node is a bundle of namespaces held by one process (`node_init`); when that is killed, all of the node is gone.
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,15 @@ from devcluster.errors import DevClusterError
 from devcluster.images import pause
 from devcluster.images.archive import BuiltImage
 from devcluster.layout import Layout
-from devcluster.processes import Processes, children, command_name, wait_until
+from devcluster.processes import (
+    CAP_NET_ADMIN,
+    CAP_SYS_ADMIN,
+    Processes,
+    children,
+    command_name,
+    has_capabilities,
+    wait_until,
+)
 from devcluster.progress import Progress
 
 DAEMONS = ("containerd", "kubelet", "kube-proxy")
@@ -35,7 +42,7 @@ class Nodes:
     @staticmethod
     def require_abilities(progress: Progress) -> None:
         """Install what the distribution can give; raise DevClusterError naming all that still is missing."""
-        if os.geteuid() != 0:
+        if not has_capabilities(CAP_NET_ADMIN, CAP_SYS_ADMIN):
             raise DevClusterError(
                 "real nodes need root (namespaces, mounts, network)",
                 "run it with sudo, or ask for --level control-plane, which does not need it",
@@ -116,41 +123,42 @@ class Nodes:
 
     # ------------------------------------------------------------ images
 
-    def load_images_meanwhile(self, images: Iterable[BuiltImage | Path]) -> dict[str, "Future[None]"]:
-        """Import images, and the one that every pod needs, in the background; futures by the image's name."""
+    def load_images_meanwhile(self, images: Iterable[BuiltImage | Path]) -> list["Future[None]"]:
+        """Import images, and the one that every pod needs, in the background."""
         if not self._layout.nodes:
-            return {}
-        archives = [pause.build().archive, *(_archive(image) for image in images)]
-        with_nodes = [(archive, index) for archive in archives for index in self._layout.node_indices]
+            return []
         pool = ThreadPoolExecutor(IMPORTS_AT_ONCE)
-        futures = {f"{a.stem} on node{i}": pool.submit(self._import, i, a) for a, i in with_nodes}
+        lacking = self._lacking([pause.build(), *images])
+        futures = [pool.submit(self._import, index, archive) for archive, index in lacking]
         pool.shutdown(wait=False)
         return futures
 
     def load_images(self, images: Iterable[BuiltImage | Path], progress: Progress) -> None:
         """Import images into every node; those that are there already cost nothing."""
-        for image in images:
-            with progress.step(f"image {_archive(image).stem}", usual=3):
-                for index in self._layout.node_indices:
-                    self._import(index, _archive(image))
+        for archive, index in self._lacking(images):
+            with progress.step(f"image {archive.stem} into node{index}", usual=3):
+                self._import(index, archive)
+
+    def _lacking(self, images: Iterable[BuiltImage | Path]) -> list[tuple[Path, int]]:
+        """Archives and the nodes that have not imported them yet; a node keeps its images between starts."""
+        archives = [image if isinstance(image, Path) else image.archive for image in images]
+        pairs = [(archive, index) for archive in archives for index in self._layout.node_indices]
+        return [(archive, index) for archive, index in pairs if not self._mark(index, archive).exists()]
+
+    def _mark(self, index: int, archive: Path) -> Path:
+        stat = archive.stat()
+        return self._layout.node_dir(index) / "imported" / f"{archive.name}-{stat.st_size}-{stat.st_mtime_ns}"
 
     def _import(self, index: int, archive: Path) -> None:
-        stat = archive.stat()
-        mark = self._layout.node_dir(index) / "imported" / f"{archive.name}-{stat.st_size}-{stat.st_mtime_ns}"
-        if mark.exists():
-            return
         socket = f"/proc/{self.init(index)}/root/run/containerd/containerd.sock"
         ctr = ("ctr", "--address", socket, "--namespace", "k8s.io")
         wait_until(f"containerd of node{index} answers", lambda: _succeeds(*ctr, "version"), 30.0, 0.1)
         result = subprocess.run((*ctr, "images", "import", str(archive)), capture_output=True, text=True, check=False)
         if result.returncode:
             raise DevClusterError(f"node{index} cannot import {archive}: {result.stderr.strip()}")
+        mark = self._mark(index, archive)
         mark.parent.mkdir(exist_ok=True)
         mark.touch()
-
-
-def _archive(image: BuiltImage | Path) -> Path:
-    return image if isinstance(image, Path) else image.archive
 
 
 def _succeeds(*command: str) -> bool:

@@ -27,7 +27,10 @@ SUPERVISOR = (
     'trap "kill -KILL \\$child 2>/dev/null; exit 0" HUP; '
     'while :; do rm -f $STALE; "$@" & child=$!; wait $child; sleep 0.5; done'
 )
+# What the shell runs between two lives of the program, itself included (it forks before it becomes the program).
+SUPERVISORS_OWN = frozenset({"sh", "dash", "bash", "busybox", "rm", "sleep"})
 POLL = 0.02
+CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
 
 
 def start_time(pid: int) -> str:
@@ -54,6 +57,13 @@ def command_name(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
+
+
+def has_capabilities(*wanted: int) -> bool:
+    """Whether this process has the capabilities (capabilities(7)); root in a container often has not."""
+    status = Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    return all(effective >> capability & 1 for capability in wanted)
 
 
 def resident_bytes(pid: int) -> int:
@@ -140,7 +150,7 @@ class Processes:
         record = self.record(name)
         if record is None or not record.alive:
             return None
-        return next((pid for pid in children(record.pid) if command_name(pid) != "sleep"), None)
+        return next((pid for pid in children(record.pid) if command_name(pid) not in SUPERVISORS_OWN), None)
 
     def start(
         self,

@@ -17,7 +17,7 @@ from devcluster.engines import Running, choose
 from devcluster.errors import DevClusterError
 from devcluster.layout import Layout
 from devcluster.packages import is_debian_like
-from devcluster.processes import Processes, Record, children, members, start_time, wait_until
+from devcluster.processes import Processes, Record, members, start_time, wait_until
 from devcluster.progress import Plain
 from devcluster.state import Numbers, Saved, default_state_dir, overlapping_route
 
@@ -57,7 +57,7 @@ def test_a_killed_program_is_started_again_and_stop_ends_both(tmp_path: Path, ru
 
 def test_a_program_whose_shell_was_killed_is_still_found_and_ended(tmp_path: Path, running: Processes) -> None:
     record = running.start("orphan", ["tail", "-f", "/dev/null"])
-    wait_until("it runs", lambda: bool(children(record.pid)), 5.0)
+    wait_until("it runs", lambda: running.program("orphan") is not None, 5.0)
     os.kill(record.pid, signal.SIGKILL)
     os.waitpid(record.pid, 0)
     assert len(members(tmp_path)) == 1
