@@ -6,7 +6,7 @@ is Ready's reason. A message says what is wrong and what to do next; it never ho
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from chatbot_operator import names
 from chatbot_operator.api import Chatbot, Phase
@@ -397,9 +397,27 @@ def verdicts(context: Context) -> Iterator[Verdict]:
     return (verdict for check in CHECKS if (verdict := check(context)) is not None)
 
 
-def scaling_trouble(observed: Observed) -> str:
-    """What keeps the autoscaler from scaling, in its own words; empty if nothing does."""
+SCALING_GRACE = timedelta(seconds=120)
+"""A metrics API knows a new pod only after some scrapes; until then an autoscaler's complaint means nothing."""
+
+
+@dataclass(frozen=True)
+class ScalingTrouble:
+    """What keeps the autoscaler from scaling, in its own words, and whether it has lasted long enough to be told."""
+
+    message: str
+    told_in: timedelta
+
+
+def scaling_trouble(observed: Observed, now: datetime) -> ScalingTrouble | None:
+    """The autoscaler's complaint, if it has one."""
     scaler = autoscaler(observed)
     conditions = scaler.get("status", {}).get("conditions", ()) if scaler else ()
-    failed = (c for c in conditions if c["type"] == "ScalingActive" and c["status"] == "False")
-    return next((str(c.get("message", "")) for c in failed if c.get("reason") != "ScalingDisabled"), "")
+    for condition in conditions:
+        if condition["type"] != "ScalingActive" or condition["status"] != "False":
+            continue
+        if condition.get("reason") == "ScalingDisabled":
+            continue
+        since = datetime.fromisoformat(condition["lastTransitionTime"])
+        return ScalingTrouble(str(condition.get("message", "")), max(timedelta(), since + SCALING_GRACE - now))
+    return None

@@ -39,11 +39,12 @@ def status_of(c: Context) -> ChatbotStatus:
     verdict = next(verdicts(c), None)
     states = (_available(c), _ready(c, verdict), _progressing(c), _model_ready(c), _exposed(c), _fallback_active(c))
     live, spec, name = c.observed.backend, c.chatbot.spec, c.chatbot.metadata.name
-    url = _url(c)
+    url, serving = _url(c), serving_phase(c)
+    answering = serving or spec.phase
     return ChatbotStatus(
         observed_generation=c.chatbot.metadata.generation,
-        serving_phase=serving_phase(c),
-        model=ModelStatus(name=effective.default_model(spec), engine=effective.engine(spec)),
+        serving_phase=serving,
+        model=ModelStatus(name=effective.default_model(spec, answering), engine=effective.engine(spec, answering)),
         url=url,
         endpoints=Endpoints(openai=f"{url}/v1" if url else "", cluster=f"{_cluster_url(c)}/v1"),
         replicas=live.total if live else 0,
@@ -142,8 +143,8 @@ def _ready(c: Context, verdict: Verdict | None) -> _State:
     note = f" The operator keeps its hands off: annotation {names.PAUSED} is set." if paused else ""
     if verdict is not None:
         return _State(ConditionType.READY, "False", verdict.reason, verdict.message + note)
-    trouble = scaling_trouble(c.observed)
-    hint = f" The autoscaler cannot work now: {trouble}" if trouble else ""
+    trouble = scaling_trouble(c.observed, c.now)
+    hint = f" The autoscaler cannot work now: {trouble.message}" if trouble and not trouble.told_in else ""
     return _State(ConditionType.READY, "True", Reason.SERVING, f"What was asked for serves.{hint}{note}")
 
 

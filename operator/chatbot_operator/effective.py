@@ -59,16 +59,16 @@ def downloads(spec: ChatbotSpec) -> bool:
     return fetched and (spec.phase == "local" or spec.local.prefetch)
 
 
-def engine(spec: ChatbotSpec) -> str:
-    """The program behind the answers, as `status.model.engine` names it."""
-    if spec.phase == "local":
+def engine(spec: ChatbotSpec, phase: Phase) -> str:
+    """The program behind the answers of a phase, as `status.model.engine` names it."""
+    if phase == "local":
         return "llama.cpp" if spec.local.models[0].startswith("hf://") else "ollama"
-    return {"mock": "mock", "hf": "router"}[spec.phase]
+    return {"mock": "mock", "hf": "router"}[phase]
 
 
-def default_model(spec: ChatbotSpec) -> str:
-    """The model that a request without a name gets."""
-    return {"mock": "mock", "hf": spec.hf.models[0], "local": spec.local.models[0]}[spec.phase]
+def default_model(spec: ChatbotSpec, phase: Phase) -> str:
+    """The model of a phase that a request without a name gets."""
+    return {"mock": "mock", "hf": spec.hf.models[0], "local": spec.local.models[0]}[phase]
 
 
 def storage_size(spec: ChatbotSpec) -> Decimal:

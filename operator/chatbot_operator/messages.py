@@ -27,7 +27,9 @@ def messages(chatbot: Chatbot, new: ChatbotStatus) -> Iterator[Message]:
     old, phase = chatbot.status, chatbot.spec.phase
     if old.serving_phase and new.serving_phase != old.serving_phase and new.serving_phase == phase:
         yield Message(EventReason.PHASE_CHANGED, f"Phase {phase} answers now; before, it was {old.serving_phase}.")
-    if new.serving_phase not in ("", phase) and new.observed_generation > old.observed_generation >= 0:
+    ready = new.condition(ConditionType.READY)
+    begun = ready is None or ready.reason != Reason.NOT_IMPLEMENTED
+    if begun and new.serving_phase not in ("", phase) and new.observed_generation > old.observed_generation >= 0:
         yield Message(
             EventReason.PHASE_CHANGE_STARTED, f"Moving to phase {phase}; {new.serving_phase} answers meanwhile."
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from chatbot_operator import effective, names
 from chatbot_operator.api import Chatbot, ChatbotStatus, Phase
-from chatbot_operator.checks import Context
+from chatbot_operator.checks import Context, scaling_trouble
 from chatbot_operator.conditions import status_of
 from chatbot_operator.desired.account import backend_account
 from chatbot_operator.desired.autoscaler import backend_autoscaler
@@ -102,8 +102,14 @@ def plan(
     actions = tuple(
         action for action in _actions(chatbot, observed, migration, settings, now) if not _going(action, observed)
     )
-    requeue = None if settled else settings.events_look_seconds
-    return Plan(actions, status, settled, requeue)
+    return Plan(actions, status, settled, _requeue_after(observed, now, settings, settled=settled))
+
+
+def _requeue_after(observed: Observed, now: datetime, settings: Settings, *, settled: bool) -> float | None:
+    if not settled:
+        return settings.events_look_seconds
+    trouble = scaling_trouble(observed, now)
+    return trouble.told_in.total_seconds() if trouble and trouble.told_in else None
 
 
 def _going(action: Action, observed: Observed) -> bool:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from chatbot_operator import drift
 from chatbot_operator.api import Chatbot, InvalidChatbot, Phase, parse_chatbot
@@ -24,7 +25,7 @@ from chatbot_operator.cluster import (
 )
 from chatbot_operator.conditions import with_problem
 from chatbot_operator.events import Recorder
-from chatbot_operator.kinds import CHATBOT, Key, RawObject, Ref
+from chatbot_operator.kinds import CHATBOT, SERVICE, Key, RawObject, Ref
 from chatbot_operator.leader import Leader
 from chatbot_operator.messages import Message, messages
 from chatbot_operator.observe import Observed, WriteProblem, belongs_to, observe
@@ -228,7 +229,7 @@ class Reconciler:
             memory.paced = True
             return False
         self._leader.require()
-        response = await self._cluster.apply(ref, drift.with_hash(wanted))
+        response = await self._write(ref, wanted, live)
         self._store.put(response)
         deleted_by_hand = live is None and ref in memory.fingerprints
         edited_by_hand = live is not None and drift.applied_hash(live) == drift.wanted_hash(wanted)
@@ -237,6 +238,16 @@ class Reconciler:
             what = "was deleted and is made again" if deleted_by_hand else "was edited and is put right"
             await self._recorder.post(chatbot, Message(EventReason.DRIFT_REPAIRED, f"{ref.kind} {ref.name} {what}."))
         return True
+
+    async def _write(self, ref: Ref, wanted: Mapping[str, Any], live: RawObject | None) -> RawObject:
+        try:
+            return await self._cluster.apply(ref, drift.with_hash(wanted))
+        except Invalid:
+            if live is None or ref.kind != SERVICE:
+                raise
+            # Ports are merged by number, but their names must be distinct: one that was renumbered by hand stays
+            # beside ours and makes it invalid. A merge patch replaces the whole list.
+            return await self._cluster.merge(ref, {"spec": {"ports": wanted["spec"]["ports"]}})
 
     async def _look_up(self, key: Key, ref: Ref, chatbot: Chatbot) -> bool | None:
         """Look once for an object that our watch may not show; None: there is none, so it may be made.

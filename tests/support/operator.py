@@ -19,6 +19,8 @@ from typing import Any
 
 import yaml
 from aiohttp import web
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
 
 from chatbot_operator import names
 from chatbot_operator.cluster import NotFound
@@ -28,8 +30,6 @@ from chatbot_runtime.contract import PodStatus, settings_hash
 from devcluster.build import Programs
 from devcluster.processes import wait_until
 from devcluster.progress import Plain
-from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, Configuration
 from tests.support.cluster import ClusterAccess
 
 CHART = Path("charts/chatbot-operator")
@@ -145,7 +145,7 @@ def wait_for(what: str, probe: Any, timeout: float, interval: float = 0.1) -> An
         if value:
             return value
         assert time.monotonic() < end, f"not within {timeout} s: {what} (last: {value!r})"
-        time.sleep(interval)  # noqa: ASYNC251 - between two looks at a condition
+        time.sleep(interval)
 
 
 class FakePods:

@@ -1,0 +1,203 @@
+"""What the operator writes and how often: on creation, at rest, after drift, beside strangers."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.control_plane.conftest import Operated
+from tests.support.chatbot import Bot, manifest, now, operator_calls, tally
+from tests.support.cluster import make_namespace
+from tests.support.operator import wait_for
+
+WRITES = ("create", "update", "patch", "delete", "deletecollection")
+
+
+@pytest.fixture
+def bot(operated: Operated, namespace: str) -> Bot:
+    return Bot(operated.access, namespace)
+
+
+def test_a_create_costs_one_get_and_one_apply_a_child_one_scale_and_two_status_patches(
+    operated: Operated, bot: Bot
+) -> None:
+    started = now()
+    bot.create().wait_ready()
+    calls = tally(operator_calls(operated.access, started, namespace=bot.namespace))
+    scale = calls.pop(("patch", "deployments/scale", "demo-backend"))
+    statuses = calls.pop(("patch", "chatbots/status", "demo"))
+    assert (scale, statuses) == (1, 2)
+    assert set(calls.values()) == {1}
+    assert {verb for verb, _, _ in calls} == {"get", "patch"}
+    assert sum(1 for verb, _, _ in calls if verb == "patch") == len(bot.children())
+
+
+def test_every_child_is_owned_by_the_chatbot_and_carries_nothing_of_kopf(bot: Bot) -> None:
+    bot.create().wait_ready()
+    uid = bot.get("chatbot/demo")["metadata"]["uid"]
+    raw = bot.get("chatbot/demo")
+    assert "finalizers" not in raw["metadata"]
+    assert not [key for key in raw["metadata"].get("annotations", {}) if "kopf" in key]
+    for child in bot.children():
+        owners = bot.get(child)["metadata"]["ownerReferences"]
+        assert [o["uid"] for o in owners] == [uid], child
+
+
+def _resyncs(operated: Operated) -> float:
+    text = operated.operator.http("/metrics")[1]
+    prefix = 'chatbot_operator_api_calls_total{code="200",resource="jobs",verb="list"} '
+    return float(next(line for line in text.splitlines() if line.startswith(prefix)).removeprefix(prefix))
+
+
+def test_a_deleted_child_of_every_kind_is_back(bot: Bot) -> None:
+    bot.create().wait_ready()
+    for child in bot.children():
+        old = bot.get(child)["metadata"]["uid"]
+        bot.kubectl("delete", child, "--wait=false")
+
+        def back(child: str = child, old: str = old) -> bool:
+            found = bot.access.kubectl("-n", bot.namespace, "get", child, "-o", "json", check=False)
+            return found.returncode == 0 and json.loads(found.stdout)["metadata"]["uid"] != old
+
+        wait_for(f"{child} is back", back, 10)
+    bot.wait_ready(30)
+    assert "DriftRepaired" in bot.kubectl("get", "events", "--field-selector", "reason=DriftRepaired")
+
+
+EDITS: list[tuple[str, dict[str, Any]]] = [
+    ("deployment/demo-backend", {"spec": {"revisionHistoryLimit": 9}}),
+    ("deployment/demo-backend", {"spec": {"strategy": {"rollingUpdate": {"maxUnavailable": 1}}}}),
+    ("deployment/demo-backend", {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}}),
+    ("deployment/demo-backend", {"metadata": {"labels": {"app.kubernetes.io/name": "other"}}}),
+    ("service/demo", {"spec": {"ports": [{"name": "http", "port": 8081, "targetPort": "http", "protocol": "TCP"}]}}),
+    ("service/demo-peers", {"spec": {"selector": {"app.kubernetes.io/component": "other"}}}),
+    ("configmap/demo-backend", {"data": {"settings.json": "{}"}}),
+    ("serviceaccount/demo-backend", {"automountServiceAccountToken": True}),
+    ("horizontalpodautoscaler/demo-backend", {"spec": {"maxReplicas": 99}}),
+    ("poddisruptionbudget/demo-backend", {"spec": {"maxUnavailable": 2}}),
+    ("networkpolicy/demo-backend", {"spec": {"policyTypes": ["Ingress"]}}),
+]
+
+
+@pytest.mark.parametrize(("child", "edit"), EDITS, ids=[f"{c}-{json.dumps(e)[:40]}" for c, e in EDITS])
+def test_an_owned_field_edited_by_hand_is_put_right(operated: Operated, child: str, edit: dict[str, Any]) -> None:
+    with make_namespace(operated.access) as namespace:
+        bot = Bot(operated.access, namespace).create()
+        bot.wait_ready()
+        before = bot.state()
+        bot.kubectl("patch", child, "--type=merge", "-p", json.dumps(edit))
+        wait_for(f"{child} is as before", lambda: bot.state() == before, 10)
+
+
+def test_fields_of_others_are_left_alone(operated: Operated, bot: Bot) -> None:
+    bot.create().wait_ready()
+    bot.kubectl("annotate", "service/demo", "mesh.example.com/inject=true")
+    bot.kubectl("label", "deployment/demo-backend", "team=support")
+    bot.kubectl("rollout", "restart", "deployment/demo-backend")
+    container = {"name": "sidecar", "image": "example.com/sidecar:1", "resources": {"requests": {"cpu": "1m"}}}
+    patch = {"spec": {"template": {"spec": {"containers": [container]}}}}
+    bot.kubectl("patch", "deployment/demo-backend", "-p", json.dumps(patch))
+    wait_for("the rollout is over", lambda: bot.condition("Progressing").get("reason") == "Settled", 20)
+    bot.wait_ready()
+    since = now()
+    resyncs = _resyncs(operated)
+    wait_for("two more resyncs", lambda: _resyncs(operated) >= resyncs + 2, 30)
+    touched = [c for c in tally(operator_calls(operated.access, since, namespace=bot.namespace)) if c[0] in WRITES]
+    assert touched == []
+    deployment = bot.get("deployment/demo-backend")
+    assert deployment["metadata"]["labels"]["team"] == "support"
+    assert {c["name"] for c in deployment["spec"]["template"]["spec"]["containers"]} == {"runtime", "sidecar"}
+    template = deployment["spec"]["template"]["metadata"]["annotations"]
+    assert "kubectl.kubernetes.io/restartedAt" in template
+    assert bot.get("service/demo")["metadata"]["annotations"]["mesh.example.com/inject"] == "true"
+
+
+def test_a_strangers_object_with_a_childs_name_is_not_touched_until_it_goes(bot: Bot) -> None:
+    stranger = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "demo", "labels": {"mine": "true"}},
+        "spec": {"ports": [{"port": 1}]},
+    }
+    bot.access.apply(stranger, namespace=bot.namespace)
+    before = bot.get("service/demo")
+    bot.create()
+    condition = bot.wait_reason("NameConflict")
+    assert "Service" in condition["message"]
+    assert "demo" in condition["message"]
+    assert bot.get("service/demo") == before
+    bot.kubectl("get", "deployment/demo-backend")  # the others are made
+    bot.kubectl("delete", "service/demo")
+    bot.wait_ready(30)
+    assert bot.get("service/demo")["metadata"]["ownerReferences"][0]["kind"] == "Chatbot"
+
+
+def test_a_removed_label_is_put_back_and_a_removed_owner_is_a_conflict(bot: Bot) -> None:
+    bot.create().wait_ready()
+    bot.kubectl("label", "service/demo", "chatbot-operator.dev/chatbot-", "app.kubernetes.io/managed-by-")
+    labelled = "app.kubernetes.io/managed-by=chatbot-operator,chatbot-operator.dev/chatbot=demo"
+
+    def back() -> bool:
+        names = [s["metadata"]["name"] for s in bot.get("services", "-l", labelled)["items"]]
+        return "demo" in names
+
+    wait_for("the labels are back", back, 10)
+    bot.kubectl(
+        "patch", "service/demo-peers", "--type=json", "-p", '[{"op":"remove","path":"/metadata/ownerReferences"}]'
+    )
+    bot.wait_reason("NameConflict")
+    assert "ownerReferences" not in bot.get("service/demo-peers")["metadata"]
+
+
+def test_a_deleted_status_is_written_again(bot: Bot) -> None:
+    bot.create().wait_ready()
+    before = bot.status()
+    bot.kubectl(
+        "patch", "chatbot/demo", "--subresource=status", "--type=json", "-p", '[{"op":"remove","path":"/status"}]'
+    )
+    bot.wait_ready(10)
+    after = bot.status()
+    for status in (before, after):
+        for condition in status["conditions"]:
+            condition.pop("lastTransitionTime")
+    assert after == before
+
+
+def test_every_pod_is_admitted_where_pod_security_restricted_is_enforced(bot: Bot) -> None:
+    bot.access.kubectl("label", "namespace", bot.namespace, "pod-security.kubernetes.io/enforce=restricted")
+    bot.create().wait_ready()
+
+
+def test_the_operator_may_not_read_secrets(operated: Operated) -> None:
+    account = "--as=system:serviceaccount:chatbot-system:chatbot-operator"
+    for verb in ("get", "list", "watch"):
+        said = operated.access.kubectl("auth", "can-i", verb, "secrets", account, "-A", check=False)
+        assert said.stdout.strip() == "no", verb
+
+
+def test_its_log_is_json_without_errors_and_its_pages_answer(operated: Operated) -> None:
+    assert operated.operator.http("/livez") == (200, "ok")
+    assert operated.operator.http("/readyz") == (200, "ok")
+    metrics = operated.operator.http("/metrics")[1]
+    for name in ("reconciles_total", "reconcile_duration_seconds_sum", "queue_depth", "leader 1.0", "chatbots{"):
+        assert f"chatbot_operator_{name}" in metrics
+    raw = [e["message"] for e in operated.operator.lines() if e["level"] == "RAW"]
+    assert raw == []
+    ours = [e for e in operated.operator.lines() if e["logger"].startswith("chatbot_operator")]
+    assert [e for e in ours if e["level"] in ("ERROR", "CRITICAL")] == []
+
+
+def test_fifty_settled_chatbots_cause_no_write_and_no_get(operated: Operated) -> None:
+    with make_namespace(operated.access) as namespace:
+        bots = [Bot(operated.access, namespace, f"bot-{i}") for i in range(50)]
+        # Fake pods that use some CPU, so that the autoscalers have something to go by.
+        pods = {"annotations": {"kwok.x-k8s.io/usage-cpu": "20m", "kwok.x-k8s.io/usage-memory": "40Mi"}}
+        operated.access.apply(*(manifest(b.name, pods=pods) for b in bots), namespace=namespace)
+        for bot in bots:
+            bot.wait_ready(60)
+        quiet_since = now()
+        resyncs = _resyncs(operated)
+        # Several full lists, so that what a resync would write shows up.
+        wait_for("three more resyncs", lambda: _resyncs(operated) >= resyncs + 3, 60)
+        calls = operator_calls(operated.access, quiet_since)
+        assert [c for c in tally(calls) if c[0] in ("get", *WRITES)] == []
