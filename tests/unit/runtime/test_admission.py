@@ -168,12 +168,15 @@ async def test_who_goes_away_while_waiting_leaves_the_queue() -> None:
 
 async def test_a_slot_handed_to_one_who_goes_away_in_that_moment_is_not_lost() -> None:
     gate = admission(max_queue=2)
-    holder, leaver, heir = Holder(gate), Holder(gate), Holder(gate)
+    slot = gate.slot()
+    await slot.__aenter__()
+    leaver, heir = Holder(gate), Holder(gate)
     await settle()
-    holder.let_go.set()
-    await holder.task  # the slot is the leaver's now, but it has not run yet
+    await slot.__aexit__(None, None, None)  # the slot is the leaver's now, but it has not run since
+    assert (gate.running, gate.queued) == (1, 1)
     leaver.task.cancel()
     await settle()
+    assert not leaver.has_it.is_set()
     assert heir.has_it.is_set()
     heir.let_go.set()
     await heir.task

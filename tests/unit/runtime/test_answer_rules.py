@@ -1,6 +1,7 @@
 """What every answer says about itself: headers, errors, the shape of a stream."""
 
 import json
+import time
 
 import pytest
 
@@ -185,8 +186,10 @@ def test_an_answer_that_takes_too_long_ends_with_an_error_and_its_work_is_ended(
 
 
 def test_a_failed_stream_closes_its_connection(scripted: RuntimeProcess) -> None:
+    begin = time.monotonic()
     with scripted.send("say a; fail ProviderUnavailable") as connection:
         received = read_all(connection)
+    assert time.monotonic() - begin < 5  # long before it would be closed for being idle
     assert received.endswith(b"0\r\n\r\n")
     assert b'"error"' in received
 

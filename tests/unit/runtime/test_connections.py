@@ -130,13 +130,6 @@ def test_a_dripping_head_is_ended(mock: RuntimeProcess) -> None:
         assert 0.8 < drip(connection, b"GET / HTTP/1.1\r\nX-Slow: " + b"y" * 50) < 4
 
 
-def test_a_dripping_head_after_a_first_request_is_ended(mock: RuntimeProcess) -> None:
-    with mock.connect() as connection:
-        connection.sendall(chat_bytes(question()))
-        read_until(connection, b'"fallback":null}}')
-        assert 0.8 < drip(connection, b"GET / HTTP/1.1\r\nX-Slow: " + b"y" * 50) < 4
-
-
 def test_a_dripping_body_gets_a_408_and_is_ended(mock: RuntimeProcess) -> None:
     with mock.connect() as connection:
         connection.sendall(HEAD + b"Content-Length: 5000\r\n\r\n")
@@ -174,9 +167,16 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeProcess]:
     slow = {"mock": {"replies": ["word " * 5000], "tokensPerSecond": 20}}
     settings.write_text(json.dumps(FAST | slow))
     with RuntimeProcess(
-        settings_file=settings, max_running=2, max_queue=2, queue_seconds=1.5, max_connections=8, heartbeat_seconds=0.5
+        settings_file=settings, max_running=2, max_queue=2, queue_seconds=1.5, max_connections=8, header_seconds=1
     ) as process:
         yield process
+
+
+def test_a_dripping_head_after_a_first_request_is_ended_as_soon(small: RuntimeProcess) -> None:
+    with small.connect() as connection:
+        connection.sendall(chat_bytes(question()))
+        read_until(connection, b'"fallback":null}}')
+        assert 0.8 < drip(connection, b"GET / HTTP/1.1\r\nX-Slow: " + b"y" * 50) < 4
 
 
 def idle(process: RuntimeProcess) -> None:
@@ -249,18 +249,54 @@ def test_connections_over_the_limit_are_refused_and_the_others_go_on(small: Runt
     idle(small)
 
 
-def test_a_client_that_reads_nothing_is_ended(tmp_path: Path) -> None:
-    settings = tmp_path / "settings.json"
+@pytest.fixture(scope="module")
+def chatty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeProcess]:
+    """Answers of 200 kB for one who asks for all of it, as fast as they are taken."""
+    settings = tmp_path_factory.mktemp("chatty") / "settings.json"
     settings.write_text(json.dumps(FAST | {"mock": {"replies": ["word " * 40_000], "tokensPerSecond": 1_000_000}}))
     with RuntimeProcess(settings_file=settings, write_seconds=1) as process:
-        with socket.socket() as connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.connect(("127.0.0.1", process.port))
-            connection.sendall(chat_bytes(question(stream=True)))
-            until(lambda: process.metric("chatbot_runtime_running_requests") == 1, "it runs")
-            until(lambda: process.metric("chatbot_runtime_running_requests") == 0, "it is ended", 6)
-            until(lambda: process.metric("chatbot_runtime_connections") == 0, "the connection is closed", 3)
-        assert len(events(process.ask(stream=True).body)) > 40_000  # a reading client gets all of it
+        yield process
+
+
+def with_little_room(process: RuntimeProcess) -> socket.socket:
+    """A connection whose client takes only a few kilobytes before it has read."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(20)
+    connection.connect(("127.0.0.1", process.port))
+    return connection
+
+
+def sip(connection: socket.socket) -> float:
+    """Reads a little now and then until the server resets the connection; returns how long that took, in seconds."""
+    begin = time.monotonic()
+    try:
+        while connection.recv(512):
+            time.sleep(0.02)  # the pace of the attack, not a wait
+            assert time.monotonic() - begin < 15, "still served"
+    except ConnectionResetError:
+        return time.monotonic() - begin
+    raise AssertionError("closed in an orderly way, with all that was waiting to be read")
+
+
+def test_a_client_that_reads_almost_nothing_is_ended(chatty: RuntimeProcess) -> None:
+    with with_little_room(chatty) as connection:
+        connection.sendall(chat_bytes(question(stream=True)))
+        assert 0.8 < sip(connection) < 8
+    until(lambda: chatty.metric("chatbot_runtime_running_requests") == 0, "its request is ended", 1)
+
+
+def test_a_client_that_never_reads_a_complete_answer_is_ended(chatty: RuntimeProcess) -> None:
+    """The answer is in the kernel's buffers already, where only the kernel can see that nobody takes it."""
+    with with_little_room(chatty) as connection:
+        connection.sendall(chat_bytes(question(stream=True, max_tokens=300)))
+        until(lambda: chatty.metric("chatbot_runtime_connections") == 1, "it is connected")
+        until(lambda: chatty.metric("chatbot_runtime_running_requests") == 0, "it is answered", 3)
+        until(lambda: chatty.metric("chatbot_runtime_connections") == 0, "the connection is closed", 8)
+
+
+def test_a_client_that_reads_gets_all_of_a_long_answer(chatty: RuntimeProcess) -> None:
+    assert len(events(chatty.ask(stream=True).body)) > 40_000
 
 
 def test_pipelined_requests_are_answered_in_order(mock: RuntimeProcess) -> None:

@@ -133,6 +133,19 @@ def test_idle_connections_do_not_hold_up_the_end(paced: Path) -> None:
         assert time.monotonic() - begin < 2
 
 
+def test_an_idle_connection_is_closed_while_others_still_get_their_answers(paced: Path) -> None:
+    with RuntimeProcess(settings_file=paced) as process, process.connect() as used:
+        used.sendall(chat_bytes(question()))
+        read_until(used, b"}}")
+        received, join = streams(process, 1)
+        process.signal(signal.SIGTERM)
+        assert used.recv(10) == b""
+        assert b"[DONE]" not in received[0]
+        join()
+        assert last_event(received[0]) == "[DONE]"
+        assert process.wait() == 0
+
+
 async def test_a_request_without_time_pressure_passes_through() -> None:
     drain = Drain()
     async with drain.deadline(10):

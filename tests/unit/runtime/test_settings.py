@@ -37,6 +37,12 @@ def test_a_changed_file_is_taken_over_with_its_hash(path: Path) -> None:
     assert (settings.current.system_prompt, settings.hash) == ("two", settings_hash('{"systemPrompt": "two"}'))
 
 
+def test_a_file_that_is_written_again_with_the_same_text_is_no_change(path: Path) -> None:
+    settings = SettingsFile(path)
+    write(path, '{"systemPrompt": "one"}')
+    assert not settings.poll()
+
+
 def test_a_change_through_a_link_on_the_way_is_noticed(tmp_path: Path) -> None:
     for name in ("v1", "v2"):
         (tmp_path / name).mkdir()
