@@ -13,6 +13,7 @@ from chatbot_operator.kinds import CLAIM, DEPLOYMENT, POD, Kind, RawObject, Ref,
 from chatbot_operator.units import quantity
 
 Object = dict[str, Any]
+Objects = list[Object]
 Call = tuple[str, Ref]
 READS = ("get", "list", "events")
 _SERVERS_OWN = ("resourceVersion", "uid", "generation", "creationTimestamp")
@@ -70,7 +71,7 @@ class SimulatedApi:
 
     # what a person or a controller does -------------------------------------------------------------------------
 
-    def of_kind(self, kind: Kind) -> list[Object]:
+    def of_kind(self, kind: Kind) -> "Objects":
         """All objects of a kind, by name."""
         return [o for r, o in sorted(self.objects.items()) if r.kind == kind]
 
@@ -198,7 +199,7 @@ class SimulatedApi:
         else:
             self.drop(ref)
 
-    def writes(self) -> list[Call]:
+    def writes(self) -> Sequence[Call]:
         """The calls so far that change something."""
         return [(verb, ref) for verb, ref in self.calls if verb not in READS]
 

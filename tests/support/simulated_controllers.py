@@ -121,6 +121,8 @@ class Controllers:
             return
         least = wanted - update["maxUnavailable"]
         removable = total - least - (size - len(self._pods(new, ready=True)))
+        if removable <= 0:
+            return
         for replica_set in old:  # those that do not answer go first
             idle = replica_set["spec"]["replicas"] - len(self._pods(replica_set, ready=True))
             drop = min(idle, removable)
@@ -128,8 +130,8 @@ class Controllers:
                 kept = replica_set["spec"]["replicas"] - drop
                 self.api.change(_ref(REPLICA_SET, replica_set), {"spec": {"replicas": kept}})
                 removable -= drop
-        available = sum(len(self._pods(s, ready=True)) for s in [new, *old])
-        spare = available - least
+        left = (self.api.objects[_ref(REPLICA_SET, s)] for s in [new, *old])
+        spare = sum(min(len(self._pods(s, ready=True)), s["spec"]["replicas"]) for s in left) - least
         for replica_set in old:
             size = self.api.objects[_ref(REPLICA_SET, replica_set)]["spec"]["replicas"]
             drop = min(size, spare)
