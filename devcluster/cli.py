@@ -100,7 +100,7 @@ def down(options: argparse.Namespace, progress: Progress) -> int:
     elif running is not None and running.engine == "given":
         (folder / "running.json").unlink(missing_ok=True)
         progress.note("the given cluster is left as it is")
-    elif state.Saved.read(folder) is None:
+    elif state.Saved.read(folder) is None and state.Numbers().of(folder) is None:
         progress.note("nothing is running")
     else:
         with progress.step(f"cluster {options.name} stopped"):

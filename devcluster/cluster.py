@@ -27,7 +27,7 @@ from devcluster.layout import LEVELS, Layout, Level
 from devcluster.node import Nodes
 from devcluster.processes import Processes, wait_until
 from devcluster.progress import Progress, Silent
-from devcluster.state import Numbers, Saved
+from devcluster.state import Claim, Numbers, Saved
 
 CONTROL_PLANE = ("etcd", "apiserver", "controller-manager", "scheduler")
 STOP_ORDER = ("addons", "scheduler", "controller-manager", "coredns", "apiserver", "etcd")
@@ -93,10 +93,18 @@ class Cluster:
     def load(cls, name: str = "dev", state_dir: Path | None = None, progress: Progress | None = None) -> "Cluster":
         """The cluster that was started under this name. Raises DevClusterError if there is none."""
         folder = (state_dir or state.default_state_dir(name)).resolve()
-        saved = Saved.read(folder)
-        if saved is None:
-            raise DevClusterError(f"there is no cluster in {folder}", "start one with `python -m devcluster up`")
-        return cls(folder, saved, progress)
+        if saved := Saved.read(folder):
+            return cls(folder, saved, progress)
+        if claim := Numbers().of(folder):
+            return cls.of_claim(claim, progress)
+        raise DevClusterError(f"there is no cluster in {folder}", "start one with `python -m devcluster up`")
+
+    @classmethod
+    def of_claim(cls, claim: Claim, progress: Progress | None = None) -> "Cluster":
+        """The cluster that holds a number, also if its folder is damaged or gone: then it may have been anything."""
+        level: Level = "node" if network.may_change_network() else "control-plane"
+        most = Saved("", claim.number, level, 1, ephemeral=claim.ephemeral)
+        return cls(claim.state_dir, Saved.read(claim.state_dir) or most, progress)
 
     def _start(self, before: Saved | None, images: Sequence[BuiltImage | Path]) -> None:
         if before == self.saved and self.healthy():
@@ -364,22 +372,20 @@ class Cluster:
 
     def remove(self) -> None:
         """End everything at once and delete the state folder."""
+        # Owned by this process, the number is not taken for abandoned while the folder goes.
+        if Numbers().of(self.state_dir):
+            Numbers().claim(self.state_dir, ephemeral=self.saved.ephemeral)
         self.stop(grace=0)
         shutil.rmtree(self.state_dir, ignore_errors=True)
-        Numbers().release(self.layout.number)
+        Numbers().release(self.layout.number, self.state_dir)
 
 
 def remove_abandoned() -> list[Path]:
     """Take away what is left of tests that were killed and of clusters whose folder was deleted by hand."""
-    removed = []
-    for claim in Numbers().claims():
-        if claim.abandoned:
-            # Without its folder nothing tells what it was: take the most.
-            level: Level = "node" if network.may_change_network() else "control-plane"
-            saved = Saved.read(claim.state_dir) or Saved("", claim.number, level, 1)
-            Cluster(claim.state_dir, saved).remove()
-            removed.append(claim.state_dir)
-    return removed
+    taken = Numbers().take_abandoned()
+    for claim in taken:
+        Cluster.of_claim(claim).remove()
+    return [claim.state_dir for claim in taken]
 
 
 def _release(programs: Mapping[str, Path]) -> str:

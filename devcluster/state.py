@@ -74,8 +74,11 @@ class Claim:
 
     @property
     def abandoned(self) -> bool:
-        """Whether its cluster should not be there any more: its test is dead, or its folder was deleted by hand."""
-        return (self.ephemeral and not self.owner.alive) or not self.state_dir.exists()
+        """Whether its cluster should not be there any more: its test is dead, or its folder was deleted by hand.
+
+        Never while the process that started it or is removing it lives.
+        """
+        return not self.owner.alive and (self.ephemeral or not self.state_dir.exists())
 
 
 class Numbers:
@@ -121,14 +124,33 @@ class Numbers:
                     f"no cluster number is free: {len(taken)} clusters or other networks cover 10.200 to 10.255",
                     "stop one with `python -m devcluster down --name NAME`",
                 )
-            pid = os.getpid()
-            entry = {"state_dir": str(state_dir), "pid": pid, "started": start_time(pid), "ephemeral": ephemeral}
-            self._file(number).write_text(json.dumps(entry))
+            self._write(number, state_dir, ephemeral=ephemeral)
             return number
 
-    def release(self, number: int) -> None:
+    def _write(self, number: int, state_dir: Path, *, ephemeral: bool) -> None:
+        pid = os.getpid()
+        entry = {"state_dir": str(state_dir), "pid": pid, "started": start_time(pid), "ephemeral": ephemeral}
+        replacement = self._file(number).with_suffix(".new")
+        replacement.write_text(json.dumps(entry))
+        replacement.rename(self._file(number))
+
+    def take_abandoned(self) -> list[Claim]:
+        """Make this process the owner of every abandoned claim, so that only one cleans up after it."""
         with self._locked():
-            self._file(number).unlink(missing_ok=True)
+            found = [claim for claim in self.claims() if claim.abandoned]
+            for claim in found:
+                self._write(claim.number, claim.state_dir, ephemeral=claim.ephemeral)
+            return found
+
+    def of(self, state_dir: Path) -> Claim | None:
+        """The claim that a state folder holds."""
+        return next((claim for claim in self.claims() if claim.state_dir == state_dir), None)
+
+    def release(self, number: int, state_dir: Path) -> None:
+        """Give a number back, if this folder is who holds it."""
+        with self._locked():
+            if any(claim.number == number and claim.state_dir == state_dir for claim in self.claims()):
+                self._file(number).unlink(missing_ok=True)
 
 
 def overlapping_route(routes: str, network: str) -> str | None:

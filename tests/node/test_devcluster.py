@@ -15,6 +15,7 @@ from devcluster.cluster import Cluster
 from devcluster.images.builder import build
 from devcluster.processes import members, wait_until
 from devcluster.progress import Plain
+from devcluster.registry import Registry
 from tests.support.cluster import ClusterAccess, access_of, make_namespace, short_folder
 
 SERVER = textwrap.dedent("""
@@ -229,6 +230,29 @@ def test_running_pods_outlive_a_killed_daemon_and_new_ones_start(
     assert finished_log(node_cluster, node_namespace, "after").strip() == "ran"
     (steady,) = node_cluster.get("pods", "-l", "app=steady", "-n", node_namespace)["items"]
     assert steady["status"]["containerStatuses"][0]["restartCount"] == 0
+
+
+@pytest.mark.needs("pods run")
+def test_an_image_that_only_a_registry_has_is_pulled_and_waited_for_without_it(
+    node_cluster: ClusterAccess, cluster: Cluster, node_namespace: str
+) -> None:
+    registry = Registry(cluster)
+    registry.start()
+    try:
+        reference = registry.push(build("chatbot-runtime"))
+        spec = pod_spec(reference, "print('pulled')", restartPolicy="Never")
+        spec["containers"][0]["imagePullPolicy"] = "Always"
+        node_cluster.apply(pod("pulls", spec), namespace=node_namespace)
+        assert finished_log(node_cluster, node_namespace, "pulls").strip() == "pulled"
+    finally:
+        registry.stop()
+    node_cluster.apply(pod("waits", spec), namespace=node_namespace)
+
+    def waits_for_the_image() -> bool:
+        (status,) = node_cluster.get("pod", "waits", "-n", node_namespace)["status"].get("containerStatuses", [{}])
+        return status.get("state", {}).get("waiting", {}).get("reason") in ("ErrImagePull", "ImagePullBackOff")
+
+    soon("the pod waits for its image", waits_for_the_image)
 
 
 def traces(cluster: Cluster) -> dict[str, list[str]]:

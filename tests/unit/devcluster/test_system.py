@@ -122,7 +122,7 @@ def test_numbers_are_given_once_kept_by_their_folder_and_free_again_after_releas
     a, b = (numbers.claim(folder, ephemeral=False) for folder in folders[:2])
     assert a != b
     assert numbers.claim(folders[0], ephemeral=False) == a
-    numbers.release(a)
+    numbers.release(a, folders[0])
     assert numbers.claim(folders[2], ephemeral=False) == a
 
 
@@ -138,21 +138,43 @@ def test_processes_that_claim_at_the_same_time_get_different_numbers(tmp_path: P
     assert len(set(given)) == 4, given
 
 
-def test_a_claim_is_abandoned_when_its_test_is_dead_or_its_folder_is_gone(tmp_path: Path) -> None:
-    folder = tmp_path / "state"
-    folder.mkdir()
-    numbers = Numbers(tmp_path / "numbers")
-    numbers.claim(folder, ephemeral=True)
-    (claim,) = numbers.claims()
-    assert not claim.abandoned
-    file = tmp_path / "numbers" / f"{claim.number}.json"
+def disown(numbers: Path, number: int) -> None:
+    """Make a claim's owner a process that is gone."""
+    file = numbers / f"{number}.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"started": "1"}))
-    (claim,) = numbers.claims()
-    assert claim.abandoned
-    numbers.release(claim.number)
-    numbers.claim(tmp_path / "deleted", ephemeral=False)
-    (claim,) = numbers.claims()
-    assert claim.abandoned
+
+
+@pytest.mark.parametrize(
+    ("ephemeral", "folder_there", "abandoned"),
+    [(True, True, True), (True, False, True), (False, False, True), (False, True, False)],
+)
+def test_a_claim_of_a_dead_owner_is_abandoned_if_its_test_is_over_or_its_folder_is_gone(
+    tmp_path: Path, ephemeral: bool, folder_there: bool, abandoned: bool
+) -> None:
+    folder = tmp_path / "state"
+    if folder_there:
+        folder.mkdir()
+    numbers = Numbers(tmp_path / "numbers")
+    number = numbers.claim(folder, ephemeral=ephemeral)
+    assert numbers.take_abandoned() == [], "its owner is this process, which lives"
+    disown(tmp_path / "numbers", number)
+    assert [claim.state_dir for claim in numbers.take_abandoned()] == ([folder] if abandoned else [])
+
+
+def test_only_one_process_cleans_up_after_an_abandoned_cluster(tmp_path: Path) -> None:
+    numbers = Numbers(tmp_path / "numbers")
+    disown(tmp_path / "numbers", numbers.claim(tmp_path / "state", ephemeral=True))
+    assert len(numbers.take_abandoned()) == 1
+    assert numbers.take_abandoned() == []
+
+
+def test_a_number_is_released_only_by_the_folder_that_holds_it(tmp_path: Path) -> None:
+    numbers = Numbers(tmp_path / "numbers")
+    number = numbers.claim(tmp_path / "holder", ephemeral=False)
+    numbers.release(number, tmp_path / "stranger")
+    assert numbers.of(tmp_path / "holder") is not None
+    numbers.release(number, tmp_path / "holder")
+    assert numbers.of(tmp_path / "holder") is None
 
 
 @pytest.mark.parametrize("name", ["", "numbers", "a/b", "..", ".hidden", "späti"])
