@@ -47,7 +47,7 @@ class Connections:
         """Closes those between two requests; a request that is being sent or answered goes on."""
         for connection in tuple(self.open):
             if connection.idle:
-                connection.close()
+                connection.force_close()  # close() would leave the socket open until aiohttp's own shutdown
 
 
 class Connection(web.RequestHandler):

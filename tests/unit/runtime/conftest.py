@@ -41,7 +41,7 @@ def scripted(fast_settings: Path) -> Iterator[RuntimeProcess]:
         "tests.support.runtime_scripted",
         settings_file=fast_settings,
         heartbeat_seconds=0.3,
-        request_seconds=2,
+        request_seconds=1.5,
         live_seconds=1,
     ) as process:
         yield process

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatbot_runtime.chat_request import ROLES, ChatRequest, parse
@@ -156,6 +156,7 @@ NAMES = ("model", "messages", "stream", "stream_options", "n", "stop", "max_toke
 BODIES = st.dictionaries(st.sampled_from(NAMES), JSON, max_size=6)
 
 
+@settings(max_examples=40, deadline=None)
 @given(BODIES)
 def test_any_object_is_understood_or_refused_by_name(body: dict[str, Any]) -> None:
     understood(body)

@@ -78,18 +78,23 @@ def test_a_body_that_does_not_fit_its_headers_is_refused(
         connection.sendall(HEAD + b"Expect: 100-continue\r\n" + header + b"\r\n\r\n")
         read_until(connection, b"100 Continue\r\n\r\n")  # so the handler waits for the body already
         connection.sendall(body)
-        answer = read_all(connection)
+        answer = read_until(connection, b"}}")
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["param"] == "body"
     assert not [line for line in mock.lines if "Traceback" in line]
 
 
 def test_a_body_over_the_limit_gets_a_413_before_it_is_sent_or_while_it_is(mock: RuntimeProcess) -> None:
-    declared = answer_to(mock, HEAD + b"Content-Length: 9000000\r\n\r\n{")
+    def refusal(data: bytes) -> bytes:
+        with mock.connect() as connection:
+            connection.sendall(data)
+            return read_until(connection, b"}}")
+
+    declared = refusal(HEAD + b"Content-Length: 9000000\r\n\r\n{")
     assert declared.startswith(b"HTTP/1.1 413 ")
     assert json.loads(declared.partition(b"\r\n\r\n")[2])["error"]["param"] == "body"
     chunk = b"4000\r\n" + b"x" * 0x4000 + b"\r\n"
-    undeclared = answer_to(mock, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 5)
+    undeclared = refusal(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 5)
     assert undeclared.startswith(b"HTTP/1.1 413 ")
 
 
@@ -296,7 +301,7 @@ def test_a_client_that_never_reads_a_complete_answer_is_ended(chatty: RuntimePro
 
 
 def test_a_client_that_reads_gets_all_of_a_long_answer(chatty: RuntimeProcess) -> None:
-    assert len(events(chatty.ask(stream=True).body)) > 40_000
+    assert len(events(chatty.ask(stream=True, max_tokens=15_000).body)) > 15_000
 
 
 def test_pipelined_requests_are_answered_in_order(mock: RuntimeProcess) -> None:
