@@ -16,7 +16,13 @@ CONTRACT_VERSION = 1
 Phase = Literal["mock", "hf", "local"]
 TokenState = Literal["notNeeded", "missing", "empty", "unreadable", "ok"]
 FallbackReason = Literal[
-    "RateLimited", "ProviderUnavailable", "TokenRejected", "AccessDenied", "ModelNotFound", "ModelNotReady", "EngineDown"
+    "RateLimited",
+    "ProviderUnavailable",
+    "TokenRejected",
+    "AccessDenied",
+    "ModelNotFound",
+    "ModelNotReady",
+    "EngineDown",
 ]
 
 
@@ -89,7 +95,7 @@ class PodStatus(_Message):
     ready: bool
     settings_hash: str
     settings_error: str = ""
-    token: TokenState = "notNeeded"
+    token: TokenState = "notNeeded"  # noqa: S105 - a state, no token
     model: str = ""
     fallback: FallbackReason | None = None
     circuits: tuple[CircuitStatus, ...] = ()
