@@ -21,7 +21,9 @@ _SERVERS_OWN = ("resourceVersion", "uid", "generation", "creationTimestamp")
 
 def clone(value: Any) -> Any:
     """A deep copy of JSON data."""
-    if isinstance(value, Mapping):
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
         return {key: clone(item) for key, item in value.items()}
     return [clone(item) for item in value] if isinstance(value, list | tuple) else value
 
@@ -73,7 +75,8 @@ class SimulatedApi:
 
     def of_kind(self, kind: Kind) -> "Objects":
         """All objects of a kind, by name."""
-        return [o for r, o in sorted(self.objects.items()) if r.kind == kind]
+        # By identity and name: comparing whole references is what a long walk would spend its time on.
+        return [self.objects[r] for r in sorted((r for r in self.objects if r.kind is kind), key=lambda r: r.name)]
 
     def store(self, new: Object) -> Object:
         """Take a new state of an object; the same state again changes nothing."""

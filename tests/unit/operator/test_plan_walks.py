@@ -1,6 +1,6 @@
 """Seeded random walks: edits, faults, crashes and late news at any moment, with the promises checked at every step.
 
-CHATBOT_WALKS says how many (default 120) and CHATBOT_WALK_SEED from which seed on; a failure names its seed and trail.
+CHATBOT_WALKS says how many (default 200) and CHATBOT_WALK_SEED from which seed on; a failure names its seed and trail.
 """
 
 import json
@@ -19,7 +19,7 @@ from tests.support.simulated_api import Object, clone
 from tests.support.simulated_controllers import is_ready
 from tests.support.simulated_world import REF, World
 
-WALKS = int(os.environ.get("CHATBOT_WALKS", "120"))
+WALKS = int(os.environ.get("CHATBOT_WALKS", "200"))
 FIRST_SEED = int(os.environ.get("CHATBOT_WALK_SEED", "0"))
 BATCHES = 10
 STEPS = 60
