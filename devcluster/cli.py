@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from devcluster import doctor, engines, kind, report, state
+from devcluster import doctor, engines, kind, kubectl, report, state
 from devcluster.build import Programs
 from devcluster.cluster import Cluster, remove_abandoned
 from devcluster.engines import ENGINES, Running
@@ -64,6 +64,7 @@ def _up_given(progress: Progress) -> Running:
     kubeconfig = os.environ.get("KUBECONFIG", "")
     if not kubeconfig:
         raise DevClusterError("no cluster is given", "set KUBECONFIG, or choose another --engine")
+    kubectl.require_answer(kubeconfig, Programs(progress))
     progress.note(
         f"using the cluster of KUBECONFIG={kubeconfig}; its images must come from a registry that it can reach"
     )
@@ -81,7 +82,9 @@ def up(options: argparse.Namespace, progress: Progress) -> int:
     else:
         running = _up_embedded(options, progress)
     running.write(folder)
-    tools = Programs(progress).ensure(["kubectl", "helm"] if options.helm else ["kubectl"])
+    programs, wanted = Programs(progress), ["kubectl", "helm"] if options.helm else ["kubectl"]
+    # The embedded cluster's own fit it; for any other those of the machine are as good.
+    tools = programs.ensure(wanted) if engine == "embedded" else {name: kubectl.find(programs, name) for name in wanted}
     took = time.monotonic() - began
     document = {"engine": running.engine, "kubeconfig": running.kubeconfig, "images": dict(running.images)}
     document |= {name: str(path) for name, path in tools.items()}

@@ -69,7 +69,7 @@ class Cluster:
     ) -> "Cluster":
         """Start the cluster, or complete and repair one that is there; return when it is ready for work.
 
-        `nodes` are real and count at level "node" only. With lifetime "process" the cluster ends with the calling
+        At level "node" it has at least `nodes` real ones. With lifetime "process" the cluster ends with the calling
         process, also when that is killed, and the next start of any cluster takes away what is left of it.
         Raises DevClusterError if something is missing or does not become ready; then nothing keeps running.
         """
@@ -83,9 +83,11 @@ class Cluster:
         remove_abandoned()
         _require_disk(folder, DISK_NEEDED[level])
         number = Numbers().claim(folder, ephemeral=lifetime == "process")
-        saved = Saved(name, number, level, nodes if level == "node" else 0, release, lifetime == "process")
-        cluster = cls(folder, saved, progress)
-        cluster._start(Saved.read(folder), list(images))
+        before = Saved.read(folder)
+        # Nodes that were added meanwhile stay.
+        count = max(nodes, before.nodes if before else 0) if level == "node" else 0
+        cluster = cls(folder, Saved(name, number, level, count, release, lifetime == "process"), progress)
+        cluster._start(before, list(images))
         cluster._ensure_fake_nodes(fake_nodes)
         return cluster
 
@@ -292,7 +294,7 @@ class Cluster:
         return self.programs.ensure(["helm"])["helm"]
 
     def environment(self) -> dict[str, str]:
-        """What a shell needs to work with the cluster."""
+        """What a shell needs."""
         return kubectl.environment(self.layout, self.programs)
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 60.0) -> str:

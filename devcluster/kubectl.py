@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterable
+from pathlib import Path
 
 from devcluster.build import Programs
 from devcluster.errors import DevClusterError
@@ -21,6 +23,31 @@ def environment(layout: Layout, programs: Programs) -> dict[str, str]:
         "KUBECACHEDIR": str(layout.run / "kubectl-cache"),
         "PATH": ":".join([*folders, os.environ.get("PATH", SYSTEM_PATH)]),
     }
+
+
+def find(programs: Programs, name: str = "kubectl") -> Path:
+    """The program on the PATH, else the one that belongs to the embedded cluster, built if need be."""
+    found = shutil.which(name)
+    return Path(found) if found else programs.ensure([name])[name]
+
+
+def require_answer(kubeconfig: str, programs: Programs, timeout: float = 15.0) -> None:
+    """Raise DevClusterError unless the API server that a kubeconfig names is ready."""
+    command = (
+        str(find(programs)),
+        "--kubeconfig",
+        kubeconfig,
+        f"--request-timeout={timeout:.0f}s",
+        "get",
+        "--raw",
+        "/readyz",
+    )
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise DevClusterError(
+            f"the cluster of KUBECONFIG={kubeconfig} does not answer: {result.stderr.strip()[-300:]}",
+            "correct KUBECONFIG, or unset it to get a cluster on this machine",
+        )
 
 
 def run(layout: Layout, programs: Programs, *arguments: str, stdin: str | None = None, timeout: float = 60.0) -> str:

@@ -17,8 +17,8 @@ from devcluster.images.layers import packages_layer, sources_layer
 from devcluster.progress import Progress, Silent
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-# Older archives of the same image that are kept, so that a switch back and forth costs nothing.
-KEPT_ARCHIVES = 3
+# Versions of an archive or layer that are kept, so that a switch back and forth costs nothing.
+KEPT_VERSIONS = 3
 
 
 def build(name: str, progress: Progress | None = None, folder: Path | None = None) -> BuiltImage:
@@ -53,11 +53,12 @@ def build_described(image: ImageDescription, progress: Progress, folder: Path) -
         archive = folder / f"{image.name}-{tag}.tar"
         if not archive.exists():
             write_archive(archive, image.reference(tag), config, layers)
-            _drop_old(folder, image.name)
+            for made in (archive, *layers):
+                _drop_old(folder, made.stem.rpartition("-")[0])
     return BuiltImage(image.reference(tag), archive)
 
 
-def _drop_old(folder: Path, name: str) -> None:
-    archives = sorted(folder.glob(f"{name}-*.tar"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for archive in archives[KEPT_ARCHIVES:]:
-        archive.unlink(missing_ok=True)
+def _drop_old(folder: Path, stem: str) -> None:
+    versions = [path for path in folder.glob(f"{stem}-*.tar") if path.stem.rpartition("-")[0] == stem]
+    for path in sorted(versions, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_VERSIONS:]:
+        path.unlink(missing_ok=True)

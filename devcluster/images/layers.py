@@ -87,7 +87,7 @@ def sources_layer(sources: Sequence[Path], workdir: str, folder: Path) -> Path:
         for path in source_files(source):
             digest.update(f"\0{source.name}/{path.relative_to(source)}\0{path.stat().st_size}\0".encode())
             digest.update(path.read_bytes())
-    target = folder / f"sources-{digest.hexdigest()[:16]}.tar"
+    target = folder / f"sources-{sources[0].name}-{digest.hexdigest()[:16]}.tar"
     if target.exists():
         return target
     folder.mkdir(parents=True, exist_ok=True)

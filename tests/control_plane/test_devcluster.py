@@ -27,7 +27,7 @@ START_SECONDS = 20.0
 @pytest.fixture(scope="module")
 def cluster(control_plane: ClusterAccess) -> Cluster:
     if control_plane.cluster is None:
-        pytest.skip("the cluster was given, so its parts are not ours to kill")
+        pytest.skip("the cluster was given: its nodes and parts are not ours")
     return control_plane.cluster
 
 
@@ -61,6 +61,7 @@ def test_a_fresh_control_plane_is_ready_in_seconds_and_gone_without_a_trace(stat
     assert Numbers().of(state_folder) is None
 
 
+@pytest.mark.usefixtures("cluster")
 def test_an_ordinary_deployment_becomes_available_on_fake_nodes(control_plane: ClusterAccess, namespace: str) -> None:
     control_plane.apply(deployment("web", 3), namespace=namespace)
     control_plane.kubectl("rollout", "status", "deployment/web", "-n", namespace, "--timeout=20s")
@@ -80,6 +81,7 @@ def test_a_tainted_fake_node_takes_only_pods_that_tolerate_it() -> None:
         assert "nodeName" not in ordinary["spec"]
 
 
+@pytest.mark.usefixtures("cluster")
 def test_a_fake_pod_can_be_told_to_fail_with_a_reason(control_plane: ClusterAccess, namespace: str) -> None:
     failing = deployment("failing", 1, {"devcluster.local/fail": "ImagePullBackOff: no such image"})
     control_plane.apply(failing, namespace=namespace)
@@ -93,6 +95,7 @@ def test_a_fake_pod_can_be_told_to_fail_with_a_reason(control_plane: ClusterAcce
     wait_until("the pod waits with the reason", lambda: waiting_reason() == "ImagePullBackOff", 15.0)
 
 
+@pytest.mark.usefixtures("cluster")
 def test_jobs_on_fake_nodes_end_as_their_annotations_say(control_plane: ClusterAccess, namespace: str) -> None:
     def job(name: str, exit_code: str) -> dict[str, Any]:
         pod = {"restartPolicy": "Never", "containers": [{"name": "main", "image": "example.invalid/none:1"}]}

@@ -2,18 +2,19 @@
 
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from devcluster.build import Programs
 from devcluster.cluster import Cluster
+from devcluster.engines import Running
+from devcluster.kubectl import find as find_kubectl
 from devcluster.objects import FAKE_NODE_ANNOTATION
 from devcluster.processes import wait_until
 from devcluster.progress import Plain
@@ -88,10 +89,11 @@ def given_access() -> ClusterAccess | None:
     path = os.environ.get(GIVEN_KUBECONFIG)
     if not path:
         return None
-    found = shutil.which("kubectl")
-    kubectl = Path(found) if found else Programs(Plain()).ensure(["kubectl"])["kubectl"]
+    kubectl = find_kubectl(Programs(Plain()))
     access = ClusterAccess(Path(path), frozenset(), kubectl, {"KUBECONFIG": path})
-    return ClusterAccess(Path(path), probe_abilities(access), kubectl, access.environment)
+    # `python -m devcluster up` notes beside the kubeconfig which of our images the cluster holds.
+    running = Running.read(Path(path).parent)
+    return replace(access, abilities=probe_abilities(access), images=running.images if running else {})
 
 
 def probe_abilities(access: ClusterAccess) -> frozenset[str]:
