@@ -108,7 +108,7 @@ def _masked(obj: dict[str, Any]) -> dict[str, Any]:
     metadata = obj["metadata"]
     annotations = {k: v for k, v in metadata.get("annotations", {}).items() if k.startswith("chatbot-operator.dev/")}
     annotations.pop("chatbot-operator.dev/applied-hash", None)  # it covers the owner's uid
-    spec = json.loads(json.dumps(obj.get("spec", {})))
+    spec = json.loads(json.dumps(obj.get("spec", {})).replace(metadata["namespace"], "NAMESPACE"))
     for key in ("clusterIP", "clusterIPs"):
         if spec.get(key) not in ("None", ["None"]):
             spec.pop(key, None)

@@ -76,12 +76,15 @@ class OperatorProcess:
     log_path: Path
     settings: Mapping[str, str]
     process: subprocess.Popen[bytes] | None = field(default=None)
+    _began: int = 0
+    """Where in the log this start begins."""
 
     def start(self) -> None:
         """Start it; returns at once."""
         env = {k: v for k, v in os.environ.items() if not k.startswith("CHATBOT_OPERATOR_")}
         env |= {"KUBECONFIG": str(self.kubeconfig)} | {f"CHATBOT_OPERATOR_{k}": v for k, v in self.settings.items()}
         with self.log_path.open("ab") as log:
+            self._began = log.tell()
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "chatbot_operator"], env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
@@ -103,10 +106,10 @@ class OperatorProcess:
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def lines(self) -> list[dict[str, Any]]:
-        """The log, parsed; a line that is not JSON is an entry of level RAW."""
+    def lines(self, *, since: int = 0) -> list[dict[str, Any]]:
+        """The log from a byte on, parsed; a line that is not JSON is an entry of level RAW."""
         entries = []
-        for line in self.log_path.read_text().splitlines():
+        for line in self.log_path.read_bytes()[since:].decode().splitlines():
             try:
                 entries.append(json.loads(line))
             except ValueError:
@@ -117,7 +120,11 @@ class OperatorProcess:
         """The port of its probes and metrics, once it listens."""
 
         def found() -> int | None:
-            ports = [e["message"].rsplit(" ", 1)[1] for e in self.lines() if "listens on port" in e["message"]]
+            ports = [
+                e["message"].rsplit(" ", 1)[1]
+                for e in self.lines(since=self._began)
+                if "listens on port" in e["message"]
+            ]
             return int(ports[-1]) if ports else None
 
         return wait_for("the operator listens", found, 20)

@@ -272,7 +272,10 @@ class Controllers:
         live = self.api.objects.get(Ref(CLAIM, self.key.namespace, claim))
         if live is None or _going(live):
             return
-        labels = {**job["spec"]["template"]["metadata"]["labels"], "batch.kubernetes.io/job-name": job["metadata"]["name"]}
+        labels = {
+            **job["spec"]["template"]["metadata"]["labels"],
+            "batch.kubernetes.io/job-name": job["metadata"]["name"],
+        }
         self.api.store(self._pod(job, {"labels": labels}, [{"persistentVolumeClaim": {"claimName": claim}}]))
         serving = {
             d["spec"]["template"]["metadata"]["annotations"].get(names.LIST_HASH) for d in self.api.of_kind(DEPLOYMENT)
