@@ -92,7 +92,8 @@ class Walk:
         free = [
             r
             for r in self.world.api.objects
-            if r.kind not in (CLAIM, POD, DEPLOYMENT) and r.kind.name in {"Job", "Service", "ConfigMap", "ServiceAccount"}
+            if r.kind not in (CLAIM, POD, DEPLOYMENT)
+            and r.kind.name in {"Job", "Service", "ConfigMap", "ServiceAccount"}
         ]
         free += [r for r in self.world.api.objects if r.kind == CLAIM and (r.namespace, r.name) not in mounted]
         if free:
