@@ -41,7 +41,7 @@ async def run(settings: Settings) -> None:
     settled: set[Key] = set()
     queue = Queue(clock=clock, first_delay=settings.retry_first_seconds, longest_delay=settings.retry_longest_seconds)
     cluster = await connect(timeout_seconds=settings.api_timeout_seconds, observer=metrics.observe_call)
-    sync = Sync(store, queue, cluster, settings, clock=clock, took=metrics.resync_seconds.set)
+    sync = Sync(store, queue, cluster, settings, settled=settled, clock=clock, took=metrics.resync_seconds.set)
     leader = Leader(
         cluster,
         Ref(LEASE, settings.namespace, settings.lease_name),

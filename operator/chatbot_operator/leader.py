@@ -102,10 +102,10 @@ class Leader:
             await self._cluster.replace(self._ref, taken)
         except Conflict:  # another candidate was first, or the Lease was edited: look again
             return
+        lapsed = not self.holds()
         # From the moment before the call: the others count from when they saw it, which is later.
-        self._renewed = started
-        if not self._leading:
-            self._leading = True
+        self._renewed, self._leading = started, True
+        if lapsed:  # also after a renewal that came too late: what was refused meanwhile must be looked at again
             log.info("lease taken by %s", self._identity)
             self._on_gain()
 

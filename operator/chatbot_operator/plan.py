@@ -132,7 +132,9 @@ def _actions(
         peers_service(chatbot),
     ]
     if migration.claim_wanted:
-        wanted.append(models_claim(chatbot, size=migration.claim_size, records=migration.claim_records))
+        claim = migration.model.claim
+        uid = claim.uid if claim else ""
+        wanted.append(models_claim(chatbot, size=migration.claim_size, records=migration.claim_records, uid=uid))
     yield from map(Apply, wanted)
     kept = {ref_of(body) for body in wanted}
     parts = (_download(chatbot, observed, migration, settings), _backend(chatbot, observed, migration, settings))

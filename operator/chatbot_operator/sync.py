@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from chatbot_operator.cluster import Cluster, ClusterError
 from chatbot_operator.kinds import CHATBOT, WATCHED_KINDS, Key, Kind
@@ -26,11 +26,12 @@ class Sync:
         cluster: Cluster,
         settings: Settings,
         *,
+        settled: Container[Key],
         clock: Callable[[], float],
         took: Callable[[float], None],
     ) -> None:
         self._store, self._queue, self._cluster, self._settings = store, queue, cluster, settings
-        self._clock, self._took = clock, took
+        self._settled, self._clock, self._took = settled, clock, took
         self.ready = asyncio.Event()
         self.finished_at: float | None = None
 
@@ -45,13 +46,19 @@ class Sync:
                 if not self.ready.is_set():
                     log.info("every kind is listed")
                     self.ready.set()
-                    self.add_all()
+                self._add_unsettled()
             await asyncio.sleep(self._settings.resync_seconds if not missing else FIRST_RETRY_SECONDS)
 
     def add_all(self) -> None:
         """It is every Chatbot's turn."""
         for key in self._store.known():
             self._queue.add(key)
+
+    def _add_unsettled(self) -> None:
+        """Whatever was lost on the way, a Chatbot that is not well gets its turn with every full list."""
+        for key in self._store.known():
+            if key not in self._settled:
+                self._queue.add(key)
 
     async def _everything(self) -> list[Kind]:
         missing = []
