@@ -161,6 +161,8 @@ class SimulatedApi:
     async def apply(self, ref: Ref, body: Mapping[str, Any]) -> RawObject:
         self._begin("apply", ref, body)
         old = self.objects.get(ref)
+        if "uid" in body["metadata"] and (old is None or old["metadata"]["uid"] != body["metadata"]["uid"]):
+            raise Conflict(f"{ref}: uid mismatch")
         new: Object = clone(old) if old else {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": {}}
         if old and ref.kind == CLAIM and _size(body) < _size(old):
             raise Invalid("spec.resources.requests.storage: a volume cannot shrink")

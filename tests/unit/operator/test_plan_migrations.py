@@ -272,6 +272,20 @@ async def test_another_list_downloads_beside_what_serves() -> None:
     assert len(world.observed.claims) == 1
 
 
+async def test_the_record_of_a_claim_that_was_deleted_meanwhile_does_not_go_to_the_one_made_anew() -> None:
+    world = await downloading()
+    end_download(world)
+    world.deliver()
+    world.api.drop(claim_ref(world))
+    await world.reconcile()  # it has not heard of that yet
+    key = names.DOWNLOADED + list_hash(world.chatbot.spec)
+    live = world.api.objects.get(claim_ref(world), {"metadata": {}})
+    assert key not in live["metadata"].get("annotations", {})
+    await world.settle()
+    assert key in world.api.objects[claim_ref(world)]["metadata"]["annotations"]
+    assert world.chatbot.status.serving_phase == "local"
+
+
 @pytest.mark.parametrize(
     "storage",
     [
