@@ -72,6 +72,7 @@ def run(layout: Layout, programs: Programs, *arguments: str, stdin: str | None =
 
 def apply(layout: Layout, programs: Programs, manifests: Iterable[Object]) -> None:
     """Server-side apply, taking over fields that others own."""
-    documents = "\n---\n".join(json.dumps(manifest) for manifest in manifests)
+    # Not documents between `---`: not every kubectl takes those around JSON.
+    documents = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
     flags = ("--server-side", "--force-conflicts", "--validate=false")
     run(layout, programs, "apply", *flags, "-f", "-", stdin=documents)

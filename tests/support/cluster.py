@@ -66,8 +66,8 @@ class ClusterAccess:
 
     def apply(self, *manifests: dict[str, Any], namespace: str = "default") -> None:
         """`kubectl apply` of manifests given as dictionaries."""
-        documents = "\n---\n".join(json.dumps(manifest) for manifest in manifests)
-        self.kubectl("apply", "--namespace", namespace, "-f", "-", input=documents)
+        objects = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
+        self.kubectl("apply", "--namespace", namespace, "-f", "-", input=objects)
 
 
 def access_of(cluster: Cluster, images: Mapping[str, str] | None = None) -> ClusterAccess:
