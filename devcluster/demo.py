@@ -26,7 +26,7 @@ CHATBOT = "demo"
 QUESTION = "Hello! Who are you?"
 # Time for the operator and then for the chatbot to become ready, in seconds.
 READY_SECONDS = 180
-# Time until the Service of a chatbot that is ready answers, in seconds: the node's proxy learns of its pods with a delay.
+# Time until the Service of a ready chatbot answers, in seconds: the node's proxy learns of its pods with a delay.
 ANSWER_SECONDS = 30
 
 

@@ -22,6 +22,7 @@ LINT: tuple[tuple[str, ...], ...] = (
     (PYTHON, "-m", "chatbot_operator.api.crd", "--check"),
     (PYTHON, "-m", "chatbot_operator.api.reference", "--check"),
     (PYTHON, "-m", "tests.reference", "--check"),
+    (PYTHON, "-m", "pytest", "-q", "tests/unit/api/test_examples.py"),
 )
 LEVELS = ("unit", "control-plane", "node")
 

@@ -299,7 +299,7 @@ def test_a_pod_of_another_contract_is_said(operated: Operated, bot: Bot) -> None
     operated.pods.overrides[pod] = {"contractVersion": 99}
     try:
         bot.patch(systemPrompt="Be very brief.", pods={"annotations": {"example.com/roll": "1"}})
-        names = set()
+        names: set[str] = set()
 
         def rolled() -> bool:
             names.update(p["metadata"]["name"] for p in bot.get("pods")["items"])

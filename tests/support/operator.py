@@ -127,7 +127,8 @@ class OperatorProcess:
             ]
             return int(ports[-1]) if ports else None
 
-        return wait_for("the operator listens", found, 20)
+        port: int = wait_for("the operator listens", found, 20)
+        return port
 
     def http(self, path: str) -> tuple[int, str]:
         """Status and text of one of its own pages."""
@@ -193,7 +194,8 @@ class FakePods:
 
     async def _serve(self) -> None:
         configuration = Configuration()
-        await config.load_kube_config(config_file=str(self._kubeconfig), client_configuration=configuration)
+        load = config.load_kube_config
+        await load(config_file=str(self._kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
         self._kube = Kube(ApiClient(configuration))
         app = web.Application()
         app.add_routes([web.get("/{namespace}/{name}", self._status)])
