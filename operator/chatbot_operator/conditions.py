@@ -133,7 +133,8 @@ def _available(c: Context) -> _State:
         )
     if c.chatbot.spec.suspend:
         return _State(ConditionType.AVAILABLE, "False", Reason.SUSPENDED, "spec.suspend is true: nothing answers.")
-    if live is None or not live.deadline_exceeded:
+    on_its_way = live is not None or c.migration.template != "keep"
+    if on_its_way and not (live and live.deadline_exceeded):
         return _State(ConditionType.AVAILABLE, "False", Reason.STARTING, "No pod is ready yet.")
     return _State(ConditionType.AVAILABLE, "False", Reason.BACKEND_NOT_READY, "No backend pod is ready.")
 

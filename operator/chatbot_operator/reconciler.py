@@ -143,8 +143,11 @@ class Reconciler:
         if raw is None:
             return
         patch = merge_patch(raw.get("status") or {}, with_problem(raw, reason, message, self._wall_clock()))
-        if patch:
-            await self._patch_status(key, patch)
+        if not patch:
+            return
+        await self._patch_status(key, patch)
+        if reason == Reason.RECONCILE_FAILED:
+            await self._recorder.post(parse_chatbot(raw), Message(EventReason.RECONCILE_FAILED, message))
 
     async def _rounds(self, key: Key, chatbot: Chatbot, memory: _Memory) -> tuple[Plan, _Round]:
         for _ in range(ROUNDS):

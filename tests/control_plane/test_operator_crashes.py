@@ -126,7 +126,9 @@ def test_a_second_process_fills_its_store_and_writes_nothing_until_the_first_is_
             assert 'chatbots{phase="mock"' in metrics  # its store is filled
             writes = [x for x in metrics.splitlines() if 'verb="patch"' in x or 'verb="create"' in x]
             assert writes == []
-            first.stop()  # gives the Lease back
+            first.stop()
+            # Whoever is told to stop gives the Lease back: the next one need not wait for the end of its term.
+            assert any(e["message"] == "stopping" for e in first.lines())
             wait_for("the second leads", lambda: "leader 1.0" in second.http("/metrics")[1], 20)
             bot.patch(systemPrompt="Be brief.")
             bot.wait_ready(30)
