@@ -1,0 +1,36 @@
+"""The estimate of a month's cost."""
+
+import pytest
+
+from chatbot_operator.api import ChatbotSpec
+from chatbot_operator.conditions import rates
+from chatbot_operator.cost import estimate, monthly
+from chatbot_operator.settings import Settings
+
+OUTSIDE = {"expose": {"type": "LoadBalancer"}, "access": {"mode": "Anonymous"}}
+RATES = rates(Settings())
+
+
+@pytest.mark.parametrize(("phase", "dollars"), [("mock", 30), ("hf", 50), ("local", 150)])
+def test_the_default_shapes_cost_what_the_documentation_says(phase: str, dollars: int) -> None:
+    spec = ChatbotSpec.model_validate({"phase": phase, **OUTSIDE})
+    assert float(estimate(spec, RATES).monthly) == pytest.approx(dollars, rel=0.15)
+
+
+def test_the_cost_follows_requests_replicas_and_rates() -> None:
+    spec = ChatbotSpec.model_validate({"phase": "mock"})
+    double = ChatbotSpec.model_validate(
+        {"phase": "mock", "backend": {"autoscaling": {"enabled": False}, "replicas": 4}}
+    )
+    assert monthly(double, RATES) == 2 * monthly(spec, RATES)
+    dear = rates(Settings(cpu_monthly=108, memory_monthly=16))
+    assert monthly(spec, dear) == 2 * monthly(spec, RATES)
+
+
+def test_a_suspended_chatbot_costs_its_storage_and_address_only() -> None:
+    spec = ChatbotSpec.model_validate({"phase": "local", "suspend": True, **OUTSIDE})
+    assert monthly(spec, RATES) == 20 * RATES.storage + RATES.balancer
+
+
+def test_the_currency_is_a_setting() -> None:
+    assert estimate(ChatbotSpec(phase="mock"), rates(Settings(currency="EUR"))).currency == "EUR"

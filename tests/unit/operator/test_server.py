@@ -1,0 +1,52 @@
+"""The operator's own pages, and what its probes are judged by."""
+
+import aiohttp
+
+from chatbot_operator.metrics import Chatbots, Metrics
+from chatbot_operator.server import LEASE_SILENCE_SECONDS, RESYNC_SILENCE_SECONDS, Health, serving
+
+
+async def page(port: int, path: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as answer:
+        return answer.status, await answer.text()
+
+
+async def test_it_is_ready_once_every_kind_was_listed() -> None:
+    synced = False
+    health = Health(lambda: 0.0, 0.0, synced=lambda: synced)
+    async with serving("127.0.0.1", 0, health, lambda: b"") as port:
+        assert (await page(port, "/readyz"))[0] == 503
+        synced = True
+        assert (await page(port, "/readyz"))[0] == 200
+
+
+async def test_it_is_alive_until_the_lease_is_silent_for_too_long() -> None:
+    now = 0.0
+    health = Health(lambda: now, 0.0, resynced=lambda: now)
+    async with serving("127.0.0.1", 0, health, lambda: b"") as port:
+        now = LEASE_SILENCE_SECONDS - 1
+        assert await page(port, "/livez") == (200, "ok")
+        now = LEASE_SILENCE_SECONDS + 1
+        status, text = await page(port, "/livez")
+        assert (status, "Lease" in text) == (503, True)
+        health.lease_seen = now
+        assert (await page(port, "/livez"))[0] == 200
+
+
+def test_it_is_not_alive_when_no_full_list_ends() -> None:
+    now = RESYNC_SILENCE_SECONDS + 1
+    health = Health(lambda: now, 0.0, lease_seen=now, resynced=lambda: 0.5)
+    assert "full list" in health.problem()
+
+
+def test_chatbots_are_counted_by_phase_and_readiness_when_somebody_scrapes() -> None:
+    ready = {"spec": {"phase": "mock"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    metrics = Metrics()
+    metrics.watch(depth=lambda: 3, leading=lambda: True, chatbots=Chatbots(lambda: [ready, ready, {"spec": {}}]))
+    metrics.observe_call("get", "pods", 200, 0.01)
+    text = metrics.text().decode()
+    assert 'chatbot_operator_chatbots{phase="mock",ready="True"} 2.0' in text
+    assert 'chatbot_operator_chatbots{phase="",ready="Unknown"} 1.0' in text
+    assert "chatbot_operator_queue_depth 3.0" in text
+    assert "chatbot_operator_leader 1.0" in text
+    assert 'chatbot_operator_api_calls_total{code="200",resource="pods",verb="get"} 1.0' in text
