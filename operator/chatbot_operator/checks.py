@@ -290,8 +290,11 @@ def _was_ready(chatbot: Chatbot) -> bool:
 
 
 def rolling_out(c: Context) -> Verdict | None:
-    """New pods are on their way and nothing is known to be wrong with them."""
+    """New pods are on their way and nothing is known to be wrong with them, or a write has not succeeded yet."""
     live = c.observed.backend
+    unwritten = _problem(c, lambda p: p.error not in ("Forbidden", "Invalid"))
+    if unwritten is not None:
+        return Verdict(Reason.ROLLING_OUT, f"{unwritten[0]}: {unwritten[1].message}. It is tried again.")
     if c.chatbot.spec.suspend or stepped_back(c) or stalled(c):
         return None
     if live is None:

@@ -15,13 +15,11 @@ from chatbot_operator.api.reasons import EventReason, Reason
 from chatbot_operator.cluster import (
     Cluster,
     ClusterError,
-    Conflict,
     Forbidden,
     Invalid,
     NotFound,
     Terminating,
     Throttled,
-    Transient,
 )
 from chatbot_operator.conditions import with_problem
 from chatbot_operator.events import Recorder
@@ -172,28 +170,22 @@ class Reconciler:
 
     async def _carry_out(self, key: Key, chatbot: Chatbot, actions: Sequence[Action], memory: _Memory) -> _Round:
         result = _Round()
-        memory.paced = False
-        wanted = {action.ref for action in actions}
-        memory.problems = {ref: p for ref, p in memory.problems.items() if ref in wanted}
+        memory.paced, memory.problems = False, {}
         for action in actions:
             try:
                 result.changed |= await self._do(key, chatbot, action, memory)
-                memory.problems.pop(action.ref, None)
             except Terminating:
                 log.info("namespace is being deleted", extra={"chatbot": str(key)})
                 result.final = True
                 return result
-            except (Forbidden, Invalid) as error:
-                # The others may still be written; this one is tried again later.
-                kind = type(error).__name__
-                memory.problems[action.ref] = WriteProblem(kind, error.message, error.verb, error.resource)
-                result.failed = True
-                log.warning("%s: %s", action.ref, error.message, extra={"chatbot": str(key)})
-            except (Conflict, NotFound, Throttled, Transient) as error:
+            except ClusterError as error:
+                problem = WriteProblem(type(error).__name__, error.message, error.verb, error.resource)
+                memory.problems.setdefault(action.ref, problem)
                 result.failed = True
                 result.retry_after = error.retry_after if isinstance(error, Throttled) else None
-                log.info("%s: %s", action.ref, error.message, extra={"chatbot": str(key)})
-                return result
+                log.warning("%s: %s", action.ref, error.message, extra={"chatbot": str(key)})
+                if not isinstance(error, Forbidden | Invalid):
+                    return result  # the next call would fare no better; else the others may still be written
         return result
 
     async def _do(self, key: Key, chatbot: Chatbot, action: Action, memory: _Memory) -> bool:
@@ -228,9 +220,11 @@ class Reconciler:
                 return found
         elif not belongs_to(live, chatbot.metadata.uid, key.name) or not self._differs(ref, wanted, live, memory):
             return False
-        elif action.own_making and not self._may_roll(key):
-            memory.paced = True
-            return False
+        elif action.own_making:
+            if not self._may_roll(key):
+                memory.paced = True
+                return False
+            self._rolling.add(key)
         self._leader.require()
         response = await self._write(ref, wanted, live)
         self._store.put(response)

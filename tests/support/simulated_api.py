@@ -169,7 +169,8 @@ class SimulatedApi:
         _give_up(new, self._applied.get(ref, {}), body)
         merge_into(new, body)
         self.admit(new)
-        self._applied[ref] = clone(body)
+        # The uid is a precondition and never a field that a manager owns.
+        self._applied[ref] = clone({**body, "metadata": {k: v for k, v in body["metadata"].items() if k != "uid"}})
         return self._end("apply", ref, self.store(new))
 
     async def merge(self, ref: Ref, body: Mapping[str, Any], subresource: str = "") -> RawObject:
