@@ -75,6 +75,8 @@ async def run(settings: Settings) -> None:
                     group.create_task(work(queue, reconciler, metrics))
 
         async def watch() -> None:
+            # Kopf looks once at its start for what is served: a definition that comes later it would never watch.
+            await sync.ready.wait()
             watched = {*settings.watch_namespaces, settings.namespace} if settings.watch_namespaces else set()
             await handlers.watcher(registry, tuple(sorted(watched)))()
             raise _Stopped

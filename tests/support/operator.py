@@ -229,9 +229,16 @@ class FakePods:
 
 
 @contextmanager
-def operator_on(access: ClusterAccess, folder: Path, **settings: str) -> Iterator[tuple[OperatorProcess, FakePods]]:
-    """The chart's objects, fake pods' states and a running operator; ended at the end of the block."""
+def operator_on(
+    access: ClusterAccess, folder: Path, *, installed: bool = True, **settings: str
+) -> Iterator[tuple[OperatorProcess, FakePods]]:
+    """The chart's objects, fake pods' states and a running operator; ended at the end of the block.
+
+    With `installed` false the definition is taken away again before the operator starts.
+    """
     install(access)
+    if not installed:
+        access.kubectl("delete", "crd", "chatbots.chatbot-operator.dev")
     pods = FakePods(access.kubeconfig)
     pods.start()
     defaults = {
@@ -246,7 +253,8 @@ def operator_on(access: ClusterAccess, folder: Path, **settings: str) -> Iterato
     operator = OperatorProcess(account_kubeconfig(access, folder), folder / "operator.log", defaults | settings)
     operator.start()
     try:
-        wait_until("the operator is ready", lambda: operator.http("/readyz")[0] == 200, 30.0, 0.1)
+        if installed:
+            wait_until("the operator is ready", lambda: operator.http("/readyz")[0] == 200, 30.0, 0.1)
         yield operator, pods
     finally:
         operator.kill()
