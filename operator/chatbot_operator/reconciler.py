@@ -220,7 +220,7 @@ class Reconciler:
                 return found
         elif not belongs_to(live, chatbot.metadata.uid, key.name) or not self._differs(ref, wanted, live, memory):
             return False
-        elif action.own_making:
+        elif action.own_making and drift.applied_hash(live) != drift.wanted_hash(wanted):
             if not self._may_roll(key):
                 memory.paced = True
                 return False
