@@ -2,6 +2,7 @@
 
 import re
 from decimal import Decimal
+from math import ceil
 
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 _DECIMAL = {
@@ -47,13 +48,13 @@ def same_quantity(one: object, other: object) -> bool:
 
 def cpu_text(cores: Decimal) -> str:
     """Cores as a quantity, in thousandths rounded up: 1.4 is 1400m."""
-    milli = -int(-cores * 1000 // 1)
+    milli = ceil(cores * 1000)
     return str(milli // 1000) if milli % 1000 == 0 else f"{milli}m"
 
 
 def memory_text(size: Decimal) -> str:
     """Bytes as a quantity, in the largest binary unit that is exact: 3968Mi."""
-    whole = -int(-size // 1)
+    whole = ceil(size)
     for unit, factor in reversed(_BINARY.items()):
         if whole and whole % factor == 0:
             return f"{whole // factor}{unit}"

@@ -17,6 +17,7 @@ Objects = list[Object]
 Call = tuple[str, Ref]
 READS = ("get", "list", "events")
 _SERVERS_OWN = ("resourceVersion", "uid", "generation", "creationTimestamp")
+"""Metadata that no manager owns: an apply that no longer names it does not remove it."""
 
 
 def clone(value: Any) -> Any:
@@ -45,7 +46,8 @@ def _give_up(target: Object, applied: Mapping[str, Any], wanted: Mapping[str, An
     """Remove what this manager applied before and no longer wants."""
     for key, value in applied.items():
         if key not in wanted:
-            target.pop(key, None)
+            if key not in _SERVERS_OWN:
+                target.pop(key, None)
         elif isinstance(value, Mapping) and isinstance(wanted[key], Mapping) and isinstance(target.get(key), dict):
             _give_up(target[key], value, wanted[key])
 

@@ -1,0 +1,208 @@
+"""Carrying decisions out: how few calls, what is repaired, what is left alone, what happens when a call fails."""
+
+from typing import Any
+
+import pytest
+
+from chatbot_operator import names
+from chatbot_operator.cluster import ClusterError, Conflict, Forbidden, Invalid, Terminating, Throttled, Transient
+from chatbot_operator.kinds import AUTOSCALER, CONFIG_MAP, DEPLOYMENT, SERVICE, Ref
+from chatbot_operator.leader import NotLeader
+from tests.support.simulated_world import KEY, REF, World, settled
+
+BACKEND = Ref(DEPLOYMENT, KEY.namespace, names.backend(KEY.name))
+SERVICE_REF = Ref(SERVICE, *KEY)
+
+
+def reason(world: World) -> str:
+    ready = world.chatbot.status.condition("Ready")
+    assert ready is not None
+    return ready.reason
+
+
+def event_reasons(world: World) -> list[str]:
+    return [o["reason"] for r, o in world.api.objects.items() if r.kind.name == "Event"]
+
+
+def refuse(world: World, ref: Ref, error: ClusterError) -> None:
+    def before(verb: str, called: Ref, _: Any) -> None:
+        if called == ref and verb == "apply":
+            raise error
+
+    world.api.before = before
+
+
+async def test_a_create_costs_one_look_and_one_apply_for_each_child() -> None:
+    world = World({"phase": "mock"})
+    await world.reconcile()
+    children = [c for c in world.api.calls if c[1].kind.name not in ("Chatbot", "Event")]
+    for verb in ("get", "apply"):
+        refs = [ref for v, ref in children if v == verb]
+        assert len(refs) == len(set(refs))
+    assert len([v for v, _ in children if v == "scale"]) <= 1
+
+
+async def test_a_settled_chatbot_costs_no_call() -> None:
+    world = await settled({"phase": "mock"})
+    before = len(world.api.calls)
+    for _ in range(5):
+        world.seconds += 60
+        await world.reconcile()
+    assert not world.api.calls[before:]
+
+
+async def test_a_restart_over_a_settled_chatbot_costs_no_call() -> None:
+    world = await settled({"phase": "mock"})
+    before = len(world.api.calls)
+    world.start_operator()
+    await world.reconcile()
+    assert not world.api.calls[before:]
+
+
+async def test_without_the_lease_nothing_is_called() -> None:
+    world = World({"phase": "mock"})
+    world.leader.holding = False
+    with pytest.raises(NotLeader):
+        await world.reconcile()
+    assert not world.api.calls
+
+
+async def test_a_child_that_was_deleted_by_hand_is_made_again_and_told_of() -> None:
+    world = await settled({"phase": "mock"})
+    world.api.delete_by_hand(SERVICE_REF)
+    await world.settle()
+    assert SERVICE_REF in world.api.objects
+    assert "DriftRepaired" in event_reasons(world)
+
+
+async def test_a_field_of_ours_that_was_edited_is_put_right_and_told_of() -> None:
+    world = await settled({"phase": "mock"})
+    world.api.change(SERVICE_REF, {"spec": {"type": "NodePort"}})
+    await world.settle()
+    assert world.api.objects[SERVICE_REF]["spec"]["type"] == "ClusterIP"
+    assert "DriftRepaired" in event_reasons(world)
+
+
+async def test_a_field_of_somebody_else_is_left_alone() -> None:
+    world = await settled({"phase": "mock"})
+    before = len(world.api.writes())
+    world.api.change(SERVICE_REF, {"metadata": {"annotations": {"example.com/note": "mine"}}})
+    await world.settle()
+    assert not world.api.writes()[before:]
+    assert world.api.objects[SERVICE_REF]["metadata"]["annotations"]["example.com/note"] == "mine"
+
+
+async def test_a_webhook_that_alters_our_field_is_applied_to_once_after_a_restart_and_no_more() -> None:
+    world = World({"phase": "mock"})
+
+    def admit(obj: dict[str, Any]) -> None:
+        if obj["kind"] == "Deployment":
+            obj["spec"]["template"]["spec"]["enableServiceLinks"] = True
+
+    world.api.admit = admit
+    await world.settle()
+    before = len(world.api.writes())
+    world.start_operator()
+    for _ in range(4):
+        await world.reconcile()
+        world.deliver()
+    assert [c for c in world.api.writes()[before:] if c[1].kind.name != "Event"] == [("apply", BACKEND)]
+
+
+async def test_a_strangers_object_is_never_written() -> None:
+    world = World({"phase": "mock"})
+    stranger = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": KEY.name, "namespace": KEY.namespace}}
+    kept = world.api.store({**stranger, "spec": {"ports": []}})
+    for _ in range(3):
+        await world.reconcile()
+        world.deliver()
+    assert world.api.objects[SERVICE_REF] == kept
+    assert reason(world) == "NameConflict"
+    world.api.drop(SERVICE_REF)
+    await world.settle()
+    assert SERVICE_REF in world.api.objects
+    assert reason(world) == "Serving"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        pytest.param(Forbidden("x is forbidden: User y cannot patch z", verb="patch"), "PermissionDenied", id="RBAC"),
+        pytest.param(Forbidden("exceeded quota: small"), "QuotaExceeded", id="quota"),
+        pytest.param(Forbidden("denied by a policy"), "AdmissionRefused", id="policy"),
+        pytest.param(Invalid("spec.type: not supported"), "AdmissionRefused", id="invalid"),
+    ],
+)
+async def test_a_refusal_becomes_the_reason_and_the_other_children_are_still_written(
+    error: ClusterError, expected: str
+) -> None:
+    world = World({"phase": "mock"})
+    refuse(world, SERVICE_REF, error)
+    outcome = await world.reconcile()
+    assert outcome.failed
+    assert reason(world) == expected
+    assert BACKEND in world.api.objects
+    world.api.before = lambda *_: None
+    await world.settle()
+    assert reason(world) == "Serving"
+
+
+@pytest.mark.parametrize("error", [Conflict("modified"), Transient("no answer"), Throttled("slow", retry_after=9)])
+async def test_trouble_of_the_infrastructure_is_a_retry_and_no_reason(error: ClusterError) -> None:
+    world = World({"phase": "mock"})
+    refuse(world, SERVICE_REF, error)
+    outcome = await world.reconcile()
+    assert outcome.failed
+    assert outcome.retry_after == (9 if isinstance(error, Throttled) else None)
+    world.api.before = lambda *_: None
+    await world.settle()
+    assert reason(world) == "Serving"
+
+
+async def test_a_namespace_that_is_going_is_final() -> None:
+    world = World({"phase": "mock"})
+    refuse(world, SERVICE_REF, Terminating("because it is being terminated"))
+    outcome = await world.reconcile()
+    assert not outcome.failed
+    assert outcome.requeue_after is None
+
+
+async def test_a_chatbot_that_is_going_is_not_acted_on() -> None:
+    world = await settled({"phase": "mock"})
+    before = len(world.api.calls)
+    world.edit({"phase": "hf"})
+    world.api.change(REF, {"metadata": {"deletionTimestamp": "2030-01-01T00:00:00Z"}})
+    world.deliver()
+    await world.reconcile()
+    assert not world.api.calls[before:]
+
+
+async def test_a_spec_that_cannot_be_read_becomes_the_reason_and_what_serves_goes_on() -> None:
+    world = await settled({"phase": "mock"})
+    raw = {**world.api.objects[REF], "spec": {"phase": "future"}}
+    world.api.store(raw)
+    before = {r: o for r, o in world.api.objects.items() if r != REF}
+    world.deliver()
+    await world.reconcile()
+    conditions = {c["type"]: c for c in world.api.objects[REF]["status"]["conditions"]}
+    assert conditions["Ready"]["reason"] == "InvalidSpec"
+    assert conditions["Available"]["status"] == "True"
+    assert {r: o for r, o in world.api.objects.items() if r != REF} == before
+
+
+async def test_the_count_of_pods_is_only_ever_set_by_scale() -> None:
+    world = World({"phase": "mock"})
+    seen: list[Ref] = []
+
+    def before(verb: str, ref: Ref, body: Any) -> None:
+        if verb == "apply" and ref == BACKEND:
+            assert "replicas" not in body["spec"]
+            seen.append(ref)
+
+    world.api.before = before
+    await world.settle()
+    world.edit({"phase": "hf"})
+    await world.settle()
+    assert len(seen) == 2
+    assert Ref(AUTOSCALER, *BACKEND[1:]) in world.api.objects
+    assert Ref(CONFIG_MAP, *BACKEND[1:]) in world.api.objects
