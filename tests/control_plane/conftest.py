@@ -30,5 +30,5 @@ class Operated:
 def operated(control_plane: ClusterAccess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
     """One operator for the tests of a file."""
     folder = tmp_path_factory.mktemp("operator")
-    with operator_on(control_plane, folder, **FAST) as (operator, pods):
+    with operator_on(control_plane, folder, FAST) as (operator, pods):
         yield Operated(control_plane, operator, pods)

@@ -15,7 +15,7 @@ def test_a_definition_that_comes_after_the_operator_is_waited_for_and_watched(
 ) -> None:
     # A full list every ten minutes, so that only a watch can be what sees the second Chatbot.
     settings = {"RESYNC_SECONDS": "600"}
-    with operator_on(control_plane, tmp_path, installed=False, **settings) as (operator, _):
+    with operator_on(control_plane, tmp_path, settings, installed=False) as (operator, _):
         wait_for("it says what is missing", lambda: "list of chatbots" in operator.log_path.read_text(), 20)
         assert operator.http("/readyz")[0] == 503
         install(control_plane)

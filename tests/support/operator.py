@@ -230,7 +230,7 @@ class FakePods:
 
 @contextmanager
 def operator_on(
-    access: ClusterAccess, folder: Path, *, installed: bool = True, **settings: str
+    access: ClusterAccess, folder: Path, settings: Mapping[str, str] | None = None, *, installed: bool = True
 ) -> Iterator[tuple[OperatorProcess, FakePods]]:
     """The chart's objects, fake pods' states and a running operator; ended at the end of the block.
 
@@ -250,7 +250,9 @@ def operator_on(
         "POD_STATUS_URL": pods.url,
         "RUNTIME_IMAGE": "localhost/chatbot-runtime:test",
     }
-    operator = OperatorProcess(account_kubeconfig(access, folder), folder / "operator.log", defaults | settings)
+    operator = OperatorProcess(
+        account_kubeconfig(access, folder), folder / "operator.log", {**defaults, **(settings or {})}
+    )
     operator.start()
     try:
         if installed:

@@ -10,7 +10,7 @@ from typing import Any
 from chatbot_operator import names
 from chatbot_operator.kinds import AUTOSCALER, CLAIM, CONFIG_MAP, DEPLOYMENT, JOB, POD, REPLICA_SET, Key, RawObject, Ref
 from chatbot_operator.observe import Observed, observe
-from chatbot_operator.pods import PodReport
+from chatbot_operator.reports import PodReport
 from chatbot_operator.store import Snapshot
 from chatbot_runtime.contract import PodStatus, settings_hash
 from tests.support.simulated_api import Object, SimulatedApi, controller_of

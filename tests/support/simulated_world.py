@@ -12,8 +12,8 @@ from chatbot_operator.leader import Leader, NotLeader
 from chatbot_operator.migration import wanted_claim
 from chatbot_operator.names import SELECTOR
 from chatbot_operator.observe import Observed
-from chatbot_operator.pods import PodReport
 from chatbot_operator.reconciler import Outcome, Reconciler
+from chatbot_operator.reports import PodReport
 from chatbot_operator.revision import revision
 from chatbot_operator.settings import Settings
 from chatbot_operator.store import Snapshot, Store

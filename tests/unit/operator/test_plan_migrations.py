@@ -460,18 +460,22 @@ async def test_stuck_half_way_between_two_providers_it_steps_back() -> None:
     assert names.RETRY in ready.message
 
 
+def serving(world: World) -> str:
+    return world.chatbot.status.serving_phase
+
+
 async def test_after_stepping_back_it_stays_there_and_tries_again_only_when_asked() -> None:
     world = await stuck_half_way()
     await world.settle()
-    assert world.chatbot.status.serving_phase == "mock"
+    assert serving(world) == "mock"
     assert template_of(planned(world)) == ""
     world.controllers.faults.capacity = 100
     await world.settle()
-    assert world.chatbot.status.serving_phase == "mock"
+    assert serving(world) == "mock"
     world.edit(annotations={names.RETRY: "1"})
     assert template_of(planned(world)) == revision(world.chatbot.spec)
     await world.settle()
-    assert world.chatbot.status.serving_phase == "hf"
+    assert serving(world) == "hf"
     assert names.FAILED_REVISION not in world.api.objects[BACKEND]["metadata"]["annotations"]
 
 
