@@ -50,6 +50,7 @@ def up(arguments: Sequence[str]) -> int:
         call(env, "kubectl", "apply", "-n", "default", "-f", EXAMPLE)
         timeout = f"--timeout={READY_SECONDS}s"
         call(env, "kubectl", "wait", "-n", "default", "--for=condition=Ready", f"chatbot/{CHATBOT}", timeout)
+    bring_in(env, running.images.get("chatbot-runtime", ""), progress)
     with address(env, running) as url:
         await_answer(url)
         show(env, url)
@@ -67,6 +68,17 @@ def install(env: Mapping[str, str], images: Mapping[str, str], progress: Progres
     with progress.step("operator is ready", usual=10):
         chart = ("helm", "upgrade", "--install", RELEASE, "charts/chatbot-operator", "--namespace", NAMESPACE)
         call(env, *chart, "--create-namespace", "--wait", f"--timeout={READY_SECONDS}s", *values)
+
+
+def bring_in(env: Mapping[str, str], image: str, progress: Progress) -> None:
+    """Wait until the chatbot's pods run this image: the operator rolls a change of its own making at its own pace."""
+    if not image:
+        return
+    deployment, timeout = f"deployment/{CHATBOT}-backend", f"--timeout={READY_SECONDS}s"
+    path = "jsonpath={.spec.template.spec.containers[0].image}"
+    with progress.step("its pods run this code"):
+        call(env, "kubectl", "wait", "-n", "default", deployment, f"--for={path}={image}", timeout)
+        call(env, "kubectl", "rollout", "status", "-n", "default", deployment, timeout)
 
 
 def call(env: Mapping[str, str], *command: str) -> str:

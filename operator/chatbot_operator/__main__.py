@@ -68,14 +68,13 @@ async def run(settings: Settings) -> None:
             lease_seen=lambda: setattr(health, "lease_seen", clock()),
         )
 
-        async def workers() -> None:
+        async def worker() -> None:
             await sync.ready.wait()
-            async with asyncio.TaskGroup() as group:
-                for _ in range(settings.workers):
-                    group.create_task(work(queue, reconciler, metrics))
+            await work(queue, reconciler, metrics)
 
         async def watch() -> None:
             # Kopf looks once at its start for what is served: a definition that comes later it would never watch.
+            # And when told to stop it waits for every task that was started after it.
             await sync.ready.wait()
             watched = {*settings.watch_namespaces, settings.namespace} if settings.watch_namespaces else set()
             await handlers.watcher(registry, tuple(sorted(watched)))()
@@ -88,7 +87,8 @@ async def run(settings: Settings) -> None:
                     tasks.create_task(watch())
                     tasks.create_task(sync.run())
                     tasks.create_task(leader.run())
-                    tasks.create_task(workers())
+                    for _ in range(settings.workers):
+                        tasks.create_task(worker())
                     tasks.create_task(poller.run(leader.holds))
         except* _Stopped:
             log.info("stopping")
