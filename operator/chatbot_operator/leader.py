@@ -55,7 +55,7 @@ class Leader:
         """Take part for ever: wait for the Lease, take it, renew it."""
         while True:
             try:
-                await self._step()
+                await self.step()
             except ClusterError as error:
                 log.warning("lease: %s: %s", type(error).__name__, error.message)
             if self._leading and not self.holds():
@@ -75,7 +75,8 @@ class Leader:
         except ClusterError as error:
             log.warning("lease not given back: %s", error.message)
 
-    async def _step(self) -> None:
+    async def step(self) -> None:
+        """Look at the Lease once, and take or renew it if that is due. Raises ClusterError."""
         started = self._clock()
         try:
             lease = await self._cluster.get(self._ref)
