@@ -1,0 +1,116 @@
+"""Which pods are asked, and when; a report that differs makes it the Chatbot's turn."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, cast
+
+from chatbot_operator import poller as module
+from chatbot_operator.kinds import POD, Key, ref_of
+from chatbot_operator.pods import PodClient
+from chatbot_operator.poller import Poller
+from chatbot_operator.queue import Queue
+from chatbot_operator.reports import PodReport
+from chatbot_operator.settings import Settings
+from chatbot_operator.store import Store
+from tests.support.simulated_world import KEY, settled
+
+
+class Asked:
+    """A client that notes whom it was asked about."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.report = PodReport(problem="nothing yet")
+
+    async def ask(self, *, ip: str, namespace: str, name: str) -> PodReport:
+        assert ip
+        assert namespace
+        self.names.append(name)
+        return self.report
+
+
+class World:
+    def __init__(self, store: Store) -> None:
+        self.now, self.asked, self.settled, self.may_ask = 0.0, Asked(), set[Key](), True
+        self.queue = Queue(clock=lambda: self.now)
+        self.poller = Poller(
+            store,
+            self.queue,
+            cast("PodClient", self.asked),
+            Settings(),
+            settled=self.settled.__contains__,
+            clock=lambda: self.now,
+        )
+
+
+@asynccontextmanager
+async def polling(phase: str, monkeypatch: Any) -> AsyncIterator[tuple[World, list[str]]]:
+    """A Chatbot of this phase that runs, and a poller that looks as often as it can."""
+    monkeypatch.setattr(module, "TICK_SECONDS", 0)
+    chatbot = await settled({"phase": phase})
+    for pod in chatbot.api.of_kind(POD):
+        chatbot.api.change(ref_of(pod), {"status": {"podIP": "127.0.0.1"}})
+    chatbot.deliver()
+    world = World(chatbot.store)
+    task = asyncio.create_task(world.poller.run(lambda: world.may_ask))
+    yield world, [p["metadata"]["name"] for p in chatbot.api.of_kind(POD)]
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - what is waited for is a count of the test's own
+            await asyncio.sleep(0)
+
+
+async def some_turns() -> None:
+    for _ in range(200):
+        await asyncio.sleep(0)
+
+
+async def test_every_pod_of_one_that_is_not_settled_is_asked_every_few_seconds(monkeypatch: Any) -> None:
+    async with polling("mock", monkeypatch) as (world, names):
+        await until(lambda: sorted(world.asked.names) == sorted(names))
+        await some_turns()
+        assert len(world.asked.names) == len(names)
+        world.now += 3.1
+        await until(lambda: len(world.asked.names) == 2 * len(names))
+
+
+async def test_a_settled_mock_is_not_asked_and_a_settled_hf_is_now_and_then(monkeypatch: Any) -> None:
+    for phase, again in (("mock", 0), ("hf", 1)):
+        async with polling(phase, monkeypatch) as (world, names):
+            await until(lambda: len(world.asked.names) >= len(names))
+            world.settled.add(KEY)
+            before = len(world.asked.names)
+            world.now += 15.1
+            await some_turns()
+            assert len(world.asked.names) - before == again * len(names)
+
+
+async def test_a_standby_asks_nobody(monkeypatch: Any) -> None:
+    async with polling("mock", monkeypatch) as (world, names):
+        await until(lambda: len(world.asked.names) == len(names))
+        world.may_ask = False
+        world.now += 60
+        await some_turns()
+        assert len(world.asked.names) == len(names)
+
+
+async def test_a_report_that_differs_makes_it_the_chatbots_turn_and_the_same_does_not(monkeypatch: Any) -> None:
+    async with polling("mock", monkeypatch) as (world, names):
+        assert await asyncio.wait_for(world.queue.get(), 5) == KEY
+        await until(lambda: len(world.poller.reports) == len(names))
+        world.queue.done(KEY)
+        while world.queue.depth:
+            world.queue.done(await world.queue.get())
+        world.now += 3.1
+        await until(lambda: len(world.asked.names) == 2 * len(names))
+        await some_turns()
+        assert world.queue.depth == 0
+        world.asked.report = PodReport(problem="something else")
+        world.now += 3.1
+        assert await asyncio.wait_for(world.queue.get(), 5) == KEY

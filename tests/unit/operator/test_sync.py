@@ -1,0 +1,123 @@
+"""Full lists: nothing is decided before every kind was listed once, and what is not well gets its turn with each."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from chatbot_operator.cluster import NotFound
+from chatbot_operator.kinds import CHATBOT, JOB, Key, Ref
+from chatbot_operator.queue import Queue
+from chatbot_operator.settings import Settings
+from chatbot_operator.store import Store
+from chatbot_operator.sync import Sync
+from tests.support.simulated_api import SimulatedApi
+
+KEY = Key("ns", "demo")
+
+
+class World:
+    def __init__(self, **settings: object) -> None:
+        self.api, self.store, self.settled = SimulatedApi(), Store(), set[Key]()
+        self.queue = Queue(clock=lambda: 0.0)
+        self.lists = 0
+        self.sync = Sync(
+            self.store,
+            self.queue,
+            self.api,
+            Settings.model_validate({"resync_seconds": 0.01} | settings),
+            settled=self.settled,
+            clock=lambda: 0.0,
+            took=self._took,
+        )
+        self.chatbot("ns")
+
+    def _took(self, _: float) -> None:
+        self.lists += 1
+
+    def chatbot(self, namespace: str) -> None:
+        metadata = {"name": "demo", "namespace": namespace, "uid": namespace}
+        raw = {"apiVersion": CHATBOT.api_version, "kind": "Chatbot", "metadata": metadata, "spec": {"phase": "mock"}}
+        self.api.store(raw)
+
+
+@asynccontextmanager
+async def running(world: World) -> AsyncIterator[None]:
+    task = asyncio.create_task(world.sync.run())
+    yield
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - what is waited for is a count of the test's own
+            await asyncio.sleep(0.001)
+
+
+async def test_every_chatbot_has_its_turn_once_every_kind_was_listed() -> None:
+    world = World(resync_seconds=60)
+    async with running(world):
+        await asyncio.wait_for(world.sync.ready.wait(), 5)
+        assert world.queue.depth == 1
+        assert await world.queue.get() == KEY
+
+
+async def test_a_kind_that_cannot_be_listed_keeps_the_barrier_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatbot_operator.sync.FIRST_RETRY_SECONDS", 0.01)
+    world, refused = World(), 0
+
+    def before(verb: str, ref: Ref, _: object) -> None:
+        nonlocal refused
+        if verb == "list" and ref.kind == JOB:
+            refused += 1
+            raise NotFound("the server could not find the requested resource")
+
+    world.api.before = before
+    async with running(world):
+        await until(lambda: refused >= 3)
+        assert not world.sync.ready.is_set()
+        assert world.queue.depth == 0
+        world.api.before = lambda *_: None
+        await asyncio.wait_for(world.sync.ready.wait(), 5)
+        assert world.queue.depth == 1
+
+
+async def test_one_that_is_not_well_has_its_turn_with_every_list_and_a_settled_one_has_not() -> None:
+    world = World()
+    async with running(world):
+        for _ in range(3):
+            assert await asyncio.wait_for(world.queue.get(), 5) == KEY
+            world.queue.done(KEY)
+        world.settled.add(KEY)
+        lists = world.lists
+        await until(lambda: world.lists >= lists + 2)
+        while world.queue.depth:
+            world.queue.done(await world.queue.get())
+        lists = world.lists
+        await until(lambda: world.lists >= lists + 3)
+        assert world.queue.depth == 0
+
+
+async def test_a_change_that_no_watch_has_told_of_is_found() -> None:
+    world = World()
+    world.settled.add(KEY)
+    async with running(world):
+        await until(lambda: world.lists >= 2)
+        while world.queue.depth:
+            world.queue.done(await world.queue.get())
+        world.api.change(Ref(CHATBOT, *KEY), {"spec": {"suspend": True}})
+        assert await asyncio.wait_for(world.queue.get(), 5) == KEY
+        raw = world.store.snapshot(KEY).chatbot
+        assert raw is not None
+        assert raw["spec"]["suspend"] is True
+
+
+async def test_only_the_namespaces_that_are_ours_are_listed() -> None:
+    world = World(watch_namespaces=("ours",), resync_seconds=60)
+    world.chatbot("ours")
+    async with running(world):
+        await asyncio.wait_for(world.sync.ready.wait(), 5)
+        assert list(world.store.known()) == [Key("ours", "demo")]
