@@ -2,8 +2,10 @@
 and why. Exit code 0: all passed."""
 
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -26,7 +28,7 @@ LINT: tuple[tuple[str, ...], ...] = (
 )
 LEVELS = ("unit", "control-plane", "node")
 # A file has a control plane of its own and mostly waits for it: two at once take little more than half the time.
-WORKERS = {"control-plane": ("-n", "2", "--dist", "loadfile")}
+WORKERS = dict.fromkeys(("unit", "control-plane"), ("-n", "2", "--dist", "loadfile"))
 
 
 @dataclass
@@ -49,26 +51,62 @@ def lint() -> Result:
     return Result("lint", ok, time.monotonic() - started)
 
 
+@dataclass
+class Level:
+    """One folder of tests by pytest, in a run of its own: one's leftovers cannot reach another."""
+
+    name: str
+    output: int | None = None
+    """A file to write to, while another step has the screen."""
+
+    def start(self) -> "Level":
+        self._started = time.monotonic()
+        self._report = ROOT / ".pytest_cache" / f"{self.name}.xml"
+        self._report.parent.mkdir(exist_ok=True)
+        self._report.unlink(missing_ok=True)
+        folder = f"tests/{self.name.replace('-', '_')}"
+        command = (PYTHON, "-m", "pytest", "-q", f"--junit-xml={self._report}", *WORKERS.get(self.name, ()), folder)
+        self._process = subprocess.Popen(command, cwd=ROOT, stdout=self.output, stderr=self.output)
+        return self
+
+    def result(self) -> Result:
+        """Wait for its end."""
+        code = self._process.wait()
+        result = Result(self.name, code == 0, time.monotonic() - self._started, skipped=Counter())
+        if self._report.exists():
+            for case in ET.parse(self._report).getroot().iter("testcase"):  # noqa: S314 - written by our own pytest
+                skipped = case.find("skipped")
+                if skipped is not None:
+                    result.skipped = (result.skipped or Counter()) + Counter([skipped.get("message", "no reason")])
+                elif case.find("failure") is None and case.find("error") is None:
+                    result.passed += 1
+        return result
+
+    def stop(self) -> None:
+        """End it as Ctrl-C would, so that its clusters go."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait()
+
+
 def level(name: str) -> Result:
-    """One folder of tests by pytest."""
-    started = time.monotonic()
-    report = ROOT / ".pytest_cache" / f"{name}.xml"
-    report.parent.mkdir(exist_ok=True)
-    report.unlink(missing_ok=True)
-    folder = f"tests/{name.replace('-', '_')}"
-    print(f"\n$ pytest {folder}", flush=True)
-    # A run of its own for each level: one's leftovers cannot reach another.
-    command = (PYTHON, "-m", "pytest", "-q", f"--junit-xml={report}", *WORKERS.get(name, ()), folder)
-    code = subprocess.run(command, cwd=ROOT, check=False).returncode
-    result = Result(name, code == 0, time.monotonic() - started, skipped=Counter())
-    if report.exists():
-        for case in ET.parse(report).getroot().iter("testcase"):  # noqa: S314 - written by our own pytest
-            skipped = case.find("skipped")
-            if skipped is not None:
-                result.skipped = (result.skipped or Counter()) + Counter([skipped.get("message", "no reason")])
-            elif case.find("failure") is None and case.find("error") is None:
-                result.passed += 1
-    return result
+    """Run one level with the screen to itself."""
+    print(f"\n$ pytest tests/{name.replace('-', '_')}", flush=True)
+    return Level(name).start().result()
+
+
+def everything() -> list[Result]:
+    """All steps. The node tests mostly wait: they run behind lint and unit tests, and are shown after."""
+    with tempfile.TemporaryFile() as output:
+        behind = Level("node", output.fileno()).start()
+        try:
+            first = [lint(), level("unit")]
+            node = behind.result()
+        finally:
+            behind.stop()
+        output.seek(0)
+        print(f"\n$ pytest tests/node\n{output.read().decode(errors='replace')}", flush=True)
+    return [*first, level("control-plane"), node]
 
 
 def main(names: list[str]) -> int:
@@ -78,7 +116,7 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"unknown: {', '.join(sorted(unknown))}; known are lint, {', '.join(LEVELS)}", file=sys.stderr)
         return 2
-    results = [lint() if name == "lint" else level(name) for name in names or ("lint", *LEVELS)]
+    results = [lint() if name == "lint" else level(name) for name in names] if names else everything()
     print("\nsummary")
     for result in results:
         verdict = "ok" if result.ok else "FAILED"
