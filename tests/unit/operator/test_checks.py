@@ -1,331 +1,293 @@
-"""Each reason of Ready: when it is given, and what its message tells a person to do."""
+"""Why a Chatbot is not what was asked for: raw objects in, Ready's reason and message out."""
 
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from chatbot_operator import names
-from chatbot_operator.api import Chatbot
 from chatbot_operator.api.reasons import CONDITIONS, ConditionType, Reason
-from chatbot_operator.checks import CHECKS, SCALING_GRACE, Context, Verdict, scaling_trouble, verdicts
-from chatbot_operator.kinds import AUTOSCALER, DEPLOYMENT, POD, SERVICE, RawObject, Ref
-from chatbot_operator.migration import failed_marker, migrate
-from chatbot_operator.observe import Backend, Observed, Pod, Template, WriteProblem
-from chatbot_operator.plan import BUILT
+from chatbot_operator.checks import CHECKS, SCALING_GRACE, scaling_trouble, verdicts
+from chatbot_operator.kinds import AUTOSCALER, CONFIG_MAP, SERVICE, Ref
+from chatbot_operator.migration import failed_marker
+from chatbot_operator.observe import WriteProblem
 from chatbot_operator.reports import PodReport
-from chatbot_operator.revision import revision
-from chatbot_operator.settings import Settings
-from chatbot_runtime.contract import PodStatus, VerificationStatus
+from tests.support.scenes import BACKEND, Scene, migrating, serving, starting
+from tests.support.simulated_world import KEY
 
-NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-BACKEND_REF = Ref(DEPLOYMENT, "ns", "demo-backend")
-SERVICE_REF = Ref(SERVICE, "ns", "demo")
-HASH = "abcdefabcdef"
-
-
-def chatbot(status: dict[str, Any] | None = None, annotations: dict[str, str] | None = None, **spec: Any) -> Chatbot:
-    metadata = {"name": "demo", "namespace": "ns", "uid": "u", "generation": 1, "annotations": annotations or {}}
-    raw = {"metadata": metadata, "spec": {"phase": "mock"} | spec}
-    return Chatbot.model_validate(raw | ({"status": status} if status else {}))
+SERVICE_REF = Ref(SERVICE, *KEY)
+HF = {"phase": "hf", "hf": {"models": ["team/model"]}, "access": {"mode": "Anonymous"}}
+MOCK = {"phase": "mock"}
+BALANCED = {**MOCK, "expose": {"type": "LoadBalancer"}, "access": {"mode": "Anonymous"}}
 
 
-MOCK = revision(chatbot().spec)
-ROLLED_OUT = Backend(
-    phase="mock",
-    revision=MOCK,
-    generation_seen=True,
-    replicas=1,
-    total=1,
-    updated=1,
-    ready=1,
-    available=1,
-    deadline_exceeded=False,
-    replica_failure="",
-    applied_hash="",
-    template_inputs="",
-    list_hash="",
-    failed_revision="",
-    deleting=False,
-)
-ROLLING = replace(ROLLED_OUT, available=0, ready=0)
-STATUS = PodStatus(chatbot="demo", phase="mock", revision=MOCK, ready=True, settings_hash=HASH)
-READY_POD = Pod(
-    ref=Ref(POD, "ns", "demo-backend-1"),
-    uid="p",
-    ip="127.0.0.1",
-    phase="mock",
-    revision=MOCK,
-    template="t",
-    ready=True,
-    deleting=False,
-    restarts=0,
-    waiting="",
-    waiting_message="",
-    last_exit=None,
-    last_exit_reason="",
-    last_exit_message="",
-    unschedulable="",
-    nudge="",
-    report=PodReport(status=STATUS),
-)
-SICK_POD = replace(READY_POD, ready=False, report=None)
-TEMPLATE = Template(hash="t", phase="mock", revision=MOCK, number=1, pods=1, raw={})
-WELL = Observed(backend=ROLLED_OUT, templates=(TEMPLATE,), pods=(READY_POD,), settings_hash=HASH)
+def told(scene: Scene, reason: Reason, *parts: str) -> None:
+    """Ready is False for this reason, and its message holds all the parts."""
+    ready = scene.plan().status.condition("Ready")
+    assert ready is not None
+    assert (ready.status, ready.reason) == ("False", reason.value), ready.message
+    assert [part for part in parts if part not in ready.message] == [], ready.message
 
 
-def context(observed: Observed = WELL, bot: Chatbot | None = None) -> Context:
-    bot = bot or chatbot()
-    return Context(bot, observed, migrate(bot, observed, BUILT), Settings(), NOW, BUILT)
+def container(scene: Scene, **status: Any) -> None:
+    scene.pod()["status"]["containerStatuses"] = [{"name": "runtime", **status}]
 
 
-def verdict(observed: Observed = WELL, bot: Chatbot | None = None) -> Verdict | None:
-    return next(verdicts(context(observed, bot)), None)
+def deployment_condition(scene: Scene, type_: str, status: str, reason: str, message: str = "") -> None:
+    condition = {"type": type_, "status": status, "reason": reason, "message": message}
+    scene.objects[BACKEND]["status"]["conditions"] = [condition]
 
 
-def sick(**changes: Any) -> Observed:
-    return replace(WELL, backend=ROLLING, pods=(replace(SICK_POD, **changes),))
+def test_what_was_asked_for_serves_and_no_check_complains() -> None:
+    assert list(verdicts(serving().context)) == []
+    assert serving().plan().settled
 
 
-def refused(error: str, message: str, ref: Ref = SERVICE_REF, **where: str) -> Observed:
-    return replace(WELL, problems={ref: WriteProblem(error, message, **where)})
+def test_a_phase_that_is_not_built_names_it_and_the_usable_ones() -> None:
+    told(Scene(HF, built=frozenset({"mock"})), Reason.NOT_IMPLEMENTED, "phase hf", "one of: mock")
 
 
-def test_when_all_is_well_no_check_has_anything_to_say() -> None:
-    assert list(verdicts(context())) == []
+def test_a_host_name_is_not_implemented_and_the_other_ways_are_named() -> None:
+    expose = {"host": "chat.example.com", "ingressClassName": "nginx"}
+    told(Scene({**MOCK, "expose": expose}), Reason.NOT_IMPLEMENTED, "spec.expose.host", "NodePort")
 
 
-CASES: list[Any] = [
-    pytest.param(WELL, chatbot(phase="hf"), Reason.NOT_IMPLEMENTED, "Set spec.phase to one of: mock", id="a phase"),
-    pytest.param(
-        WELL,
-        chatbot(expose={"host": "chat.example.com", "ingressClassName": "x"}, access={"mode": "Anonymous"}),
-        Reason.NOT_IMPLEMENTED,
-        "spec.expose.host",
-        id="a route that this version does not make",
-    ),
-    pytest.param(
-        replace(WELL, strangers={SERVICE_REF: {}}), None, Reason.NAME_CONFLICT, "Service ns/demo", id="a stranger"
-    ),
-    pytest.param(
-        refused("Forbidden", 'services is forbidden: User "x" cannot patch', verb="patch", resource="services"),
-        None,
-        Reason.PERMISSION_DENIED,
-        "may not patch services",
-        id="a right is missing",
-    ),
-    pytest.param(
-        refused("Forbidden", "exceeded quota: tight, used: services=0"),
-        None,
-        Reason.QUOTA_EXCEEDED,
-        "exceeded quota: tight",
-        id="a quota forbids a child",
-    ),
-    pytest.param(
-        replace(WELL, backend=replace(ROLLING, replica_failure="pods x is forbidden: exceeded quota: tight")),
-        None,
-        Reason.QUOTA_EXCEEDED,
-        "lower resources or replicas",
-        id="a quota forbids a pod",
-    ),
-    pytest.param(
-        refused("Invalid", "spec.ports: Invalid value"), None, Reason.ADMISSION_REFUSED, "spec.ports", id="a 422"
-    ),
-    pytest.param(
-        refused("Forbidden", "denied by policy: no Fridays"),
-        None,
-        Reason.ADMISSION_REFUSED,
-        "no Fridays",
-        id="a policy refuses a child",
-    ),
-    pytest.param(
-        replace(WELL, backend=replace(ROLLING, replica_failure='pods "x" is forbidden: violates PodSecurity')),
-        None,
-        Reason.ADMISSION_REFUSED,
-        "PodSecurity",
-        id="a policy refuses a pod",
-    ),
-    pytest.param(
-        sick(waiting="ImagePullBackOff", waiting_message="no such image: x"),
-        None,
-        Reason.IMAGE_PULL_FAILED,
-        "no such image: x",
-        id="an image cannot be pulled",
-    ),
-    pytest.param(
-        sick(unschedulable="0/1 nodes are available: insufficient cpu."),
-        None,
-        Reason.UNSCHEDULABLE,
-        "insufficient cpu",
-        id="no node takes the pod",
-    ),
-    pytest.param(
-        replace(sick(), complaints={"p": "FailedMount: configmap not found"}),
-        None,
-        Reason.VOLUME_NOT_ATTACHED,
-        "kubectl describe pod -n ns demo-backend-1",
-        id="a volume cannot be mounted",
-    ),
-    pytest.param(
-        sick(last_exit=137, last_exit_reason="OOMKilled", restarts=2),
-        None,
-        Reason.OUT_OF_MEMORY,
-        "Raise spec.mock.resources.requests.memory",
-        id="killed at its memory limit",
-    ),
-    pytest.param(
-        sick(last_exit=2, last_exit_message="CHATBOT_PORT is no number", restarts=3),
-        None,
-        Reason.CRASH_LOOPING,
-        "CHATBOT_PORT is no number",
-        id="ends again and again",
-    ),
-    pytest.param(
-        sick(waiting="CreateContainerConfigError", waiting_message="secret not found"),
-        None,
-        Reason.CRASH_LOOPING,
-        "secret not found",
-        id="a container that cannot be made",
-    ),
-    pytest.param(
-        sick(
-            report=PodReport(
-                status=STATUS.model_copy(
-                    update={"ready": False, "verification": VerificationStatus(reason="TokenRejected", message="401.")}
-                )
-            )
-        ),
-        None,
-        Reason.VERIFICATION_FAILED,
-        "TokenRejected: 401.",
-        id="the test question is not answered",
-    ),
-    pytest.param(
-        replace(WELL, pods=(replace(READY_POD, report=PodReport(problem="speaks contract 9", incompatible=True)),)),
-        None,
-        Reason.RUNTIME_INCOMPATIBLE,
-        "speaks contract 9",
-        id="another contract",
-    ),
-    pytest.param(
-        replace(WELL, settings_hash="000000000000"), None, Reason.SETTINGS_PENDING, "has not read", id="old settings"
-    ),
-    pytest.param(
-        replace(WELL, pods=(replace(READY_POD, report=PodReport(problem="cannot be reached")),)),
-        None,
-        Reason.SETTINGS_PENDING,
-        "port 8001",
-        id="a pod that cannot be asked",
-    ),
-    pytest.param(
-        replace(WELL, pods=(replace(READY_POD, report=None),)),
-        None,
-        Reason.SETTINGS_PENDING,
-        "has not been asked",
-        id="a pod that was not asked yet",
-    ),
-    pytest.param(sick(), None, Reason.ROLLING_OUT, "New pods", id="pods that only need time"),
-    pytest.param(Observed(), None, Reason.ROLLING_OUT, "being created", id="nothing is there yet"),
-    pytest.param(
-        refused("Transient", "etcdserver: leader changed"), None, Reason.ROLLING_OUT, "tried again", id="a failed write"
-    ),
-    pytest.param(
-        replace(
-            WELL,
-            backend=replace(ROLLED_OUT, phase="hf", revision="other", failed_revision=failed_marker(chatbot())),
-        ),
-        None,
-        Reason.STEPPED_BACK,
-        names.RETRY,
-        id="taken back",
-    ),
-    pytest.param(
-        replace(WELL, backend=replace(ROLLING, deadline_exceeded=True), pods=(SICK_POD,)),
-        None,
-        Reason.STALLED,
-        "kubectl describe deployment -n ns demo-backend",
-        id="no progress within the deadline",
-    ),
-    pytest.param(
-        replace(WELL, backend=replace(ROLLED_OUT, replicas=0, total=0, updated=0, available=0, ready=0), pods=()),
-        chatbot(suspend=True),
-        Reason.SUSPENDED,
-        "spec.suspend",
-        id="suspended",
-    ),
-    pytest.param(replace(WELL, pods=()), None, Reason.BACKEND_NOT_READY, "kubectl get pods -n ns", id="no pod at all"),
-    pytest.param(
-        WELL,
-        chatbot(expose={"type": "LoadBalancer"}, access={"mode": "Anonymous"}),
-        Reason.ADDRESS_PENDING,
-        "NodePort",
-        id="no address yet",
-    ),
-]
+def test_an_object_of_somebody_else_is_named_with_what_to_do() -> None:
+    scene = serving()
+    scene.objects[SERVICE_REF]["metadata"]["ownerReferences"] = []
+    told(scene, Reason.NAME_CONFLICT, "Service chat/demo", "Rename the Chatbot")
 
 
-@pytest.mark.parametrize(("observed", "bot", "reason", "says"), CASES)
-def test_it_is_said_with_what_to_do(observed: Observed, bot: Chatbot | None, reason: Reason, says: str) -> None:
-    found = verdict(observed, bot)
-    assert found is not None
-    assert found.reason == reason
-    assert says in found.message
+def test_a_right_that_the_operator_lacks_is_named_by_verb_and_resource() -> None:
+    scene = serving()
+    scene.problems[SERVICE_REF] = WriteProblem("Forbidden", "User x cannot patch services", "patch", "services")
+    told(scene, Reason.PERMISSION_DENIED, "may not patch services", str(SERVICE_REF))
 
 
-def test_every_check_has_a_case_here() -> None:
-    without = {check.__name__ for check in CHECKS}
-    for case in CASES:
-        observed, bot, _, _ = case.values
-        c = context(observed, bot)
-        without -= {check.__name__ for check in CHECKS if check(c) is not None}
-    # The weights of phase local are walked through by the migrations' tests.
-    assert without <= {"model_not_there"}
+def test_a_write_that_a_quota_forbids_quotes_it() -> None:
+    scene = serving()
+    scene.problems[SERVICE_REF] = WriteProblem("Forbidden", "exceeded quota: small, used: services=1")
+    told(scene, Reason.QUOTA_EXCEEDED, "exceeded quota: small", "Raise the quota")
 
 
-def test_the_checks_are_asked_in_the_order_of_the_documented_list() -> None:
-    documented = [r.value for r in CONDITIONS[ConditionType.READY].otherwise]
-    asked = [check.__name__ for check in CHECKS if check.__name__ != "model_not_there"]
-    by_name = {r.name.lower(): documented.index(r.value) for r in CONDITIONS[ConditionType.READY].otherwise}
-    places = [by_name[name] for name in asked]
-    assert places == sorted(places)
+def test_pods_that_a_quota_forbids_quote_it_too() -> None:
+    scene = starting()
+    deployment_condition(scene, "ReplicaFailure", "True", "FailedCreate", "pods x is forbidden: exceeded quota: small")
+    told(scene, Reason.QUOTA_EXCEEDED, str(BACKEND), "exceeded quota: small", "lower resources or replicas")
 
 
-def test_a_ready_pod_of_a_chatbot_that_was_ready_need_not_be_asked_after_a_restart_of_the_operator() -> None:
-    ready = {
-        "type": "Ready",
-        "status": "True",
-        "observedGeneration": 1,
-        "lastTransitionTime": "2026-01-01T00:00:00Z",
-        "reason": "Serving",
-        "message": "",
-    }
-    bot = chatbot(status={"observedGeneration": 1, "conditions": [ready]})
-    assert verdict(replace(WELL, pods=(replace(READY_POD, report=None),)), bot) is None
+@pytest.mark.parametrize("error", ["Forbidden", "Invalid"])
+def test_a_refused_object_quotes_the_policy(error: str) -> None:
+    scene = serving()
+    scene.problems[SERVICE_REF] = WriteProblem(error, "denied by policy no-services")
+    told(scene, Reason.ADMISSION_REFUSED, str(SERVICE_REF), "no-services", "Change the field or the policy")
 
 
-def test_what_ails_an_old_pod_does_not_count() -> None:
-    old = replace(SICK_POD, template="old", waiting="ImagePullBackOff", uid="o")
-    assert verdict(replace(WELL, pods=(READY_POD, old))) is None
+def test_refused_pods_quote_the_policy() -> None:
+    scene = starting()
+    deployment_condition(scene, "ReplicaFailure", "True", "FailedCreate", "violates PodSecurity")
+    told(scene, Reason.ADMISSION_REFUSED, str(BACKEND), "violates PodSecurity")
 
 
-def scaler(reason: str, age: timedelta) -> RawObject:
-    condition = {
-        "type": "ScalingActive",
-        "status": "False",
-        "reason": reason,
-        "message": "no metrics",
-        "lastTransitionTime": (NOW - age).isoformat().replace("+00:00", "Z"),
-    }
-    return {"kind": "HorizontalPodAutoscaler", "metadata": {}, "status": {"conditions": [condition]}}
+def test_a_model_whose_claim_is_not_there_is_waited_for() -> None:
+    told(Scene({"phase": "local"}), Reason.CLAIM_PENDING, "claim")
 
 
-def test_an_autoscalers_complaint_is_told_once_it_has_lasted() -> None:
-    ref = Ref(AUTOSCALER, "ns", "demo-backend")
-    young = scaling_trouble(Observed(children={ref: scaler("FailedGetResourceMetric", timedelta(seconds=20))}), NOW)
-    old = scaling_trouble(Observed(children={ref: scaler("FailedGetResourceMetric", SCALING_GRACE)}), NOW)
-    assert young is not None
-    assert young.told_in == SCALING_GRACE - timedelta(seconds=20)
-    assert old is not None
-    assert not old.told_in
-    assert scaling_trouble(Observed(children={ref: scaler("ScalingDisabled", SCALING_GRACE)}), NOW) is None
+def test_a_failed_download_names_the_annotation_that_tries_again() -> None:
+    scene = Scene({"phase": "local"})
+    scene.apply()
+    scene.apply()
+    job = next(o for r, o in scene.objects.items() if r.kind.name == "Job")
+    told(scene, Reason.DOWNLOADING, "being downloaded")
+    job["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}
+    told(scene, Reason.DOWNLOAD_FAILED, "Read the log", names.RETRY)
+
+
+def test_an_image_that_cannot_be_pulled_quotes_the_node() -> None:
+    scene = starting()
+    container(scene, state={"waiting": {"reason": "ImagePullBackOff", "message": "not found"}})
+    told(scene, Reason.IMAGE_PULL_FAILED, "ImagePullBackOff: not found", "imagePullSecrets")
+
+
+def test_a_pod_without_a_node_quotes_the_scheduler() -> None:
+    scene = starting()
+    unplaced = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes fit."}
+    scene.pod()["status"]["conditions"] = [unplaced]
+    told(scene, Reason.UNSCHEDULABLE, "0/3 nodes fit.", "spec.pods.nodeSelector")
+
+
+def test_a_volume_that_is_not_mounted_quotes_the_event() -> None:
+    scene = starting()
+    scene.complaints[scene.pod()["metadata"]["uid"]] = "FailedMount: timed out"
+    told(scene, Reason.VOLUME_NOT_ATTACHED, "FailedMount: timed out", "kubectl describe pod -n chat")
+
+
+def test_an_event_of_another_kind_is_no_trouble_with_volumes() -> None:
+    scene = starting()
+    scene.complaints[scene.pod()["metadata"]["uid"]] = "Unhealthy: probe failed"
+    told(scene, Reason.ROLLING_OUT)
+
+
+def test_a_container_killed_at_its_memory_limit_names_the_field_to_raise() -> None:
+    scene = starting()
+    container(scene, restartCount=2, lastState={"terminated": {"exitCode": 137, "reason": "OOMKilled"}})
+    told(scene, Reason.OUT_OF_MEMORY, "2 restarts", "spec.mock.resources.requests.memory")
+
+
+def test_a_crash_quotes_the_last_words_and_the_command_that_shows_more() -> None:
+    scene = starting()
+    container(scene, restartCount=3, lastState={"terminated": {"exitCode": 2, "message": "x" * 600 + "the end"}})
+    told(scene, Reason.CRASH_LOOPING, "exited with 2 (3 restarts)", "the end", "--previous")
+    ready = scene.plan().status.condition("Ready")
+    assert ready is not None
+    assert "x" * 501 not in ready.message
+
+
+def test_a_container_that_cannot_be_made_counts_as_crashing() -> None:
+    scene = starting()
+    container(scene, state={"waiting": {"reason": "CreateContainerConfigError", "message": "no such key"}})
+    told(scene, Reason.CRASH_LOOPING, "CreateContainerConfigError", "no such key")
+
+
+def test_a_test_question_without_answer_quotes_why() -> None:
+    scene = migrating(MOCK, HF)
+    scene.report(verification={"verified": False, "reason": "ModelNotFound", "message": "No such model."})
+    told(scene, Reason.VERIFICATION_FAILED, "ModelNotFound: No such model.", "goes on")
+
+
+def test_a_pod_of_another_contract_names_the_remedy() -> None:
+    scene = serving()
+    scene.reports = dict.fromkeys(scene.reports, PodReport(problem="speaks contract version 9", incompatible=True))
+    told(scene, Reason.RUNTIME_INCOMPATIBLE, "contract version 9", "this operator's release")
+
+
+def test_a_ready_pod_with_older_settings_is_named() -> None:
+    scene = serving()
+    scene.report(settings_hash="old")
+    told(scene, Reason.SETTINGS_PENDING, scene.pod()["metadata"]["name"], "has not read the new settings")
+
+
+def test_a_pod_that_cannot_be_asked_hints_at_network_policies() -> None:
+    scene = serving()
+    scene.reports = dict.fromkeys(scene.reports, PodReport(problem="cannot be reached"))
+    told(scene, Reason.SETTINGS_PENDING, "cannot be reached", "port 8001")
+
+
+def test_a_pod_that_was_never_asked_counts_as_it_did_in_the_written_status() -> None:
+    scene = serving()
+    scene.reports.clear()
+    told(scene, Reason.SETTINGS_PENDING, "has not been asked")
+    scene.report()
+    scene.keep_status()
+    scene.reports.clear()
+    assert scene.plan().settled
+    scene.raw["metadata"]["generation"] += 1
+    told(scene, Reason.SETTINGS_PENDING, "has not been asked")
+
+
+def test_new_pods_on_their_way_are_waited_for() -> None:
+    told(migrating(MOCK, HF), Reason.ROLLING_OUT, "New pods")
+    told(Scene(), Reason.ROLLING_OUT, "being created")
+
+
+def test_a_write_that_failed_for_now_is_told_and_tried_again() -> None:
+    scene = serving()
+    scene.problems[SERVICE_REF] = WriteProblem("Transient", "etcdserver: leader changed")
+    told(scene, Reason.ROLLING_OUT, str(SERVICE_REF), "leader changed", "tried again")
+
+
+def test_a_step_back_names_both_ways_forward() -> None:
+    scene = migrating(MOCK, HF)
+    live = scene.objects[BACKEND]
+    live["metadata"]["annotations"][names.FAILED_REVISION] = failed_marker(scene.chatbot)
+    live["spec"]["template"]["metadata"]["labels"][names.REVISION_LABEL] = "0ld0ld00"
+    told(scene, Reason.STEPPED_BACK, "spec.backend.rollout: Replace", names.RETRY)
+
+
+def test_a_rollout_past_its_deadline_names_the_deployment_and_the_seconds() -> None:
+    scene = starting()
+    deployment_condition(scene, "Progressing", "False", "ProgressDeadlineExceeded")
+    told(scene, Reason.STALLED, str(BACKEND), "600 s", "kubectl describe deployment -n chat")
+
+
+def test_a_suspended_chatbot_says_how_to_go_on() -> None:
+    told(Scene({**MOCK, "suspend": True}), Reason.SUSPENDED, "Set it to false")
+
+
+def test_a_backend_that_is_rolled_out_without_a_ready_pod_is_not_ready() -> None:
+    scene = serving()
+    for i in range(2):
+        scene.pod(i)["status"]["conditions"] = []
+    told(scene, Reason.BACKEND_NOT_READY, "0 backend pods", f"{names.CHATBOT_LABEL}=demo")
+
+
+def test_a_load_balancer_without_address_names_the_other_type() -> None:
+    scene = serving(BALANCED)
+    told(scene, Reason.ADDRESS_PENDING, "no address yet", "NodePort")
+    scene.objects[SERVICE_REF]["status"] = {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}}
+    assert scene.plan().settled
+
+
+def test_the_checks_are_asked_in_the_documented_order() -> None:
+    order = [reason.name.lower() for reason in CONDITIONS[ConditionType.READY].otherwise]
+    own = [check.__name__ for check in CHECKS if check.__name__ != "model_not_there"]
+    assert own == [name for name in order if name in own]
+    assert len(own) == len(CHECKS) - 1
+    place = [check.__name__ for check in CHECKS].index("model_not_there")
+    before, after = CHECKS[place - 1].__name__, CHECKS[place + 1].__name__
+    assert order.index(before) < order.index("queued") < order.index("source_unreachable") < order.index(after)
+
+
+def test_the_weightiest_of_several_verdicts_is_the_reason() -> None:
+    scene = starting(BALANCED)
+    container(scene, state={"waiting": {"reason": "ErrImagePull"}})
+    scene.problems[SERVICE_REF] = WriteProblem("Forbidden", "denied by policy")
+    order = CONDITIONS[ConditionType.READY].otherwise
+    reasons = [verdict.reason for verdict in verdicts(scene.context)]
+    assert reasons == sorted(reasons, key=order.index)
+    assert reasons[:2] == [Reason.ADMISSION_REFUSED, Reason.IMAGE_PULL_FAILED]
+
+
+def test_no_message_quotes_the_settings_or_the_environment_of_a_pod() -> None:
+    secret = "hf_" + "s3cr3tvalue" * 3
+    spec = {**BALANCED, "systemPrompt": secret, "mock": {"replies": [secret]}, "pods": {"annotations": {"a": secret}}}
+    for scene in (serving(spec), starting(spec), migrating(spec, {**spec, "phase": "hf", "hf": HF["hf"]})):
+        config = scene.objects[Ref(CONFIG_MAP, KEY.namespace, names.backend(KEY.name))]
+        assert secret in str(config["data"])
+        scene.report(settings_hash="old")
+        said = [c.message for c in scene.plan().status.conditions] + [v.message for v in verdicts(scene.context)]
+        assert said
+        assert secret not in " ".join(said)
+
+
+def scaler(scene: Scene, status: str, reason: str, *, seconds: float) -> None:
+    scaling = {"type": "ScalingActive", "status": status, "reason": reason, "message": "no metrics"}
+    since = (scene.now - timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+    ref = Ref(AUTOSCALER, KEY.namespace, names.backend(KEY.name))
+    scene.apply()
+    scene.objects[ref]["status"] = {"conditions": [{**scaling, "lastTransitionTime": since}]}
+
+
+def test_an_autoscalers_complaint_is_told_once_its_grace_is_over() -> None:
+    scene = serving()
+    scaler(scene, "False", "FailedGetResourceMetric", seconds=SCALING_GRACE.total_seconds() - 30)
+    young = scene.plan()
+    assert young.requeue_after == 30
+    scene.now += timedelta(seconds=30)
+    old = scene.plan()
+    assert old.requeue_after is None
+    messages = [c.message for p in (young, old) for c in p.status.conditions if c.type == "Ready"]
+    assert ["no metrics" in message for message in messages] == [False, True]
+    assert old.settled
+
+
+@pytest.mark.parametrize(("status", "reason"), [("True", "ValidMetricFound"), ("False", "ScalingDisabled")])
+def test_an_autoscaler_that_works_or_is_switched_off_is_no_trouble(status: str, reason: str) -> None:
+    scene = serving()
+    scaler(scene, status, reason, seconds=9999)
+    assert scaling_trouble(scene.observed, scene.now) is None
+
+
+def test_without_an_autoscaler_there_is_no_trouble() -> None:
+    scene = serving({**MOCK, "backend": {"autoscaling": {"enabled": False}, "replicas": 2}})
+    assert scaling_trouble(scene.observed, scene.now) is None
