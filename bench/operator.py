@@ -36,6 +36,8 @@ USAGE = {"annotations": {"kwok.x-k8s.io/usage-cpu": "20m", "kwok.x-k8s.io/usage-
 """What a fake pod says that it uses, so that autoscalers have something to go by."""
 CHATBOT, POD, DEPLOYMENT = "chatbots.chatbot-operator.dev", "pods", "deployments.apps"
 CALM_SECONDS = 5.0
+BATCH = 20
+"""Manifests for one `kubectl apply`, which has a time limit."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,8 @@ def _at_once(scope: Scope, count: int) -> float:
 def _apply(scope: Scope, namespace: str, count: int) -> list[str]:
     names = [f"bot-{index}" for index in range(count)]
     pods = {} if scope.process is None else {"pods": USAGE}
-    scope.access.apply(*(manifest(name, **pods) for name in names), namespace=namespace)
+    for batch in (names[i : i + BATCH] for i in range(0, count, BATCH)):
+        scope.access.apply(*(manifest(name, **pods) for name in batch), namespace=namespace)
     return names
 
 
@@ -438,7 +441,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     load = [os.getloadavg()[0]]
     try:
         results = list(measure(arguments.only, quick=arguments.quick, progress=for_this_terminal()))
-    except (DevClusterError, AssertionError) as error:
+    except (DevClusterError, AssertionError, TimeoutError, subprocess.SubprocessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
