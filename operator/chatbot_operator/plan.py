@@ -234,9 +234,18 @@ def _prune(chatbot: Chatbot, observed: Observed, migration: Migration, kept: Col
     for ref, obj in observed.children.items():
         if ref in kept or ref.kind in (DEPLOYMENT, AUTOSCALER):
             continue
-        if ref.kind == CLAIM and not _claim_may_go(chatbot, ref, local_pods=local_pods):
+        if ref.kind == CLAIM and (
+            _downloads_into(observed, obj["metadata"]["uid"]) or not _claim_may_go(chatbot, ref, local_pods=local_pods)
+        ):
             continue
         yield Delete(ref, obj["metadata"]["uid"], obj["metadata"]["resourceVersion"])
+
+
+def _downloads_into(observed: Observed, claim_uid: str) -> bool:
+    """Whether a download may still write that claim: the pod of a deleted Job goes on for a while."""
+    jobs = {job.ref.name for job in observed.jobs}
+    orphaned = any(name not in jobs for name in observed.downloaders)
+    return orphaned or any(job.claim_uid == claim_uid for job in observed.jobs)
 
 
 def _claim_may_go(chatbot: Chatbot, ref: Ref, *, local_pods: bool) -> bool:

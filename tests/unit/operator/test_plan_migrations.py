@@ -419,6 +419,18 @@ async def test_a_claim_stays_while_a_pod_that_is_ending_still_mounts_it() -> Non
     assert "delete PersistentVolumeClaim" in steps(decided)
 
 
+async def test_a_claim_stays_while_the_pod_of_a_download_that_was_given_up_still_writes_it() -> None:
+    world = await downloading("mock", storage={"retain": False})
+    world.edit({"phase": "mock"})
+    claim = claim_ref(world)
+    await partly(world)
+    assert job_ref(world) not in world.api.objects
+    assert world.observed.downloaders
+    assert claim in world.api.objects
+    await world.settle()
+    assert claim not in world.api.objects
+
+
 def strategy_of(world: World) -> dict[str, int]:
     body = next(a.body for a in planned(world).actions if isinstance(a, Apply) and a.ref.kind == DEPLOYMENT)
     strategy: dict[str, int] = body["spec"]["strategy"]["rollingUpdate"]

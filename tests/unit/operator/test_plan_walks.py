@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chatbot_operator import names
-from chatbot_operator.kinds import CLAIM, CONFIG_MAP, DEPLOYMENT, JOB, POD, Ref
+from chatbot_operator.kinds import CLAIM, CONFIG_MAP, DEPLOYMENT, JOB, POD, REPLICA_SET, Ref
 from chatbot_operator.migration import wanted_claim
 from chatbot_operator.revision import revision
 from tests.support.simulated_api import Object, clone
@@ -146,7 +146,8 @@ class Walk:
         world = self.world
         live = next(iter(world.api.of_kind(DEPLOYMENT)), None)
         replaces = live is not None and live["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] > 0
-        idle = live is not None and live["spec"]["replicas"] == 0
+        sets = world.api.of_kind(REPLICA_SET)  # they follow a moment after the Deployment is suspended or resumed
+        idle = live is not None and (live["spec"]["replicas"] == 0 or not any(s["spec"]["replicas"] for s in sets))
         backends = [p for p in world.api.of_kind(POD) if names.REVISION_LABEL in p["metadata"]["labels"]]
         ready = any(map(is_ready, backends))
         if replaces or idle or world.chatbot.spec.suspend:
