@@ -426,7 +426,7 @@ async def test_a_claim_stays_while_the_pod_of_a_download_that_was_given_up_still
     await partly(world)
     assert job_ref(world) not in world.api.objects
     assert world.observed.downloaders
-    assert claim in world.api.objects
+    assert "deletionTimestamp" not in world.api.objects[claim]["metadata"]
     await world.settle()
     assert claim not in world.api.objects
 
