@@ -181,18 +181,14 @@ def observe(
     for obj in ours.values():
         by_kind.setdefault(obj["kind"], []).append(obj)
     live = next(iter(by_kind.get(DEPLOYMENT.name, ())), None)
-    deployment_uid = live["metadata"]["uid"] if live else ""
-    sets = [o for o in snapshot.children.values() if o["kind"] == REPLICA_SET.name and _controller(o) == deployment_uid]
-    set_uids = {s["metadata"]["uid"] for s in sets}
-    pods = [o for o in snapshot.children.values() if o["kind"] == POD.name and _controller(o) in set_uids]
     config = ours.get(Ref(CONFIG_MAP, snapshot.key.namespace, names.backend(name)), {})
     settings = config.get("data", {}).get(names.SETTINGS_KEY, "")
     return Observed(
         children={r: o for r, o in ours.items() if r.kind not in (REPLICA_SET, POD)},
         strangers=strangers,
         backend=_backend(live) if live else None,
-        templates=tuple(map(_template, sets)),
-        pods=tuple(sorted((_pod(p, reports or {}) for p in pods), key=lambda p: p.ref)),
+        templates=tuple(map(_template, _replica_sets(snapshot, uid))),
+        pods=backend_pods(snapshot, reports),
         claims=tuple(_claim(o) for o in by_kind.get(CLAIM.name, ())),
         jobs=tuple(_job(o) for o in by_kind.get(JOB.name, ())),
         downloaders=tuple(sorted(filter(None, map(_downloader, snapshot.children.values())))),
@@ -201,6 +197,21 @@ def observe(
         problems=problems or {},
         complaints=complaints or {},
     )
+
+
+def backend_pods(snapshot: Snapshot, reports: Mapping[str, PodReport] | None = None) -> tuple[Pod, ...]:
+    """`Observed.pods` alone, for who asks often."""
+    uid = snapshot.chatbot["metadata"]["uid"] if snapshot.chatbot else ""
+    sets = {o["metadata"]["uid"] for o in _replica_sets(snapshot, uid)}
+    pods = (o for r, o in snapshot.children.items() if r.kind == POD and _controller(o) in sets)
+    return tuple(sorted((_pod(p, reports or {}) for p in pods), key=lambda p: p.ref))
+
+
+def _replica_sets(snapshot: Snapshot, uid: str) -> list[RawObject]:
+    children = snapshot.children.items()
+    ours = (o for r, o in children if r.kind == DEPLOYMENT and belongs_to(o, uid, snapshot.key.name))
+    deployment = next((o["metadata"]["uid"] for o in ours), "")
+    return [o for r, o in children if r.kind == REPLICA_SET and _controller(o) == deployment]
 
 
 def _verified(settings: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from chatbot_operator.kinds import Key
-from chatbot_operator.observe import Pod, observe
+from chatbot_operator.observe import Pod, backend_pods
 from chatbot_operator.pods import PodClient
 from chatbot_operator.queue import Queue
 from chatbot_operator.reports import PodReport
@@ -73,7 +73,7 @@ class Poller:
             settled = self._settled(key)
             if settled and not every:
                 continue
-            for pod in observe(self._store.snapshot(key)).pods:
+            for pod in backend_pods(self._store.snapshot(key)):
                 seen.add(pod.instance)
                 if self._is_due(pod, now, settled=settled):
                     self._asked[pod.instance] = _Asked(now, pod.ready)
