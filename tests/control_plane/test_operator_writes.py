@@ -163,6 +163,19 @@ def test_a_deleted_status_is_written_again(bot: Bot) -> None:
     assert after == before
 
 
+def test_the_api_server_refuses_an_apply_that_names_the_uid_of_an_object_that_is_gone(bot: Bot) -> None:
+    """A claim is applied with its uid, so that a new one never gets the records of the old."""
+    config: dict[str, Any] = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "gone"}}
+    bot.access.apply(config, namespace=bot.namespace)
+    config["metadata"]["uid"] = bot.get("configmap/gone")["metadata"]["uid"]
+    bot.kubectl("delete", "configmap/gone")
+    arguments = ("-n", bot.namespace, "apply", "--server-side", "-f", "-")
+    refused = bot.access.kubectl(*arguments, input=json.dumps(config), check=False)
+    assert refused.returncode != 0
+    assert "conflict" in refused.stderr.lower()
+    assert bot.kubectl("get", "configmap/gone", "--ignore-not-found") == ""
+
+
 def test_every_pod_is_admitted_where_pod_security_restricted_is_enforced(bot: Bot) -> None:
     bot.access.kubectl("label", "namespace", bot.namespace, "pod-security.kubernetes.io/enforce=restricted")
     bot.create().wait_ready()
