@@ -47,7 +47,8 @@ async def connect(*, timeout_seconds: float = 30, observer: Observer | None = No
     if "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG"):
         config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     else:
-        await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        file = os.environ.get("KUBECONFIG")  # the library reads it when it is imported
+        await config.load_kube_config(config_file=file, client_configuration=configuration)  # type: ignore[no-untyped-call]
     return Kube(ApiClient(configuration), timeout_seconds=timeout_seconds, observer=observer)
 
 

@@ -1,0 +1,298 @@
+"""Which field of a mock's spec shows where in its children: one row each, with values to try. Pure.
+
+`test_fields.py` holds the table against the CRD's schema: a field is in here, or in `LATER` with what it waits for.
+"""
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from chatbot_operator import names
+from chatbot_operator.kinds import AUTOSCALER, CONFIG_MAP, DEPLOYMENT, SERVICE, Kind
+from chatbot_operator.units import quantity
+from tests.faults.admin import Object
+from tests.faults.world import Id
+
+Spec = dict[str, Any]
+PRIORITY_CLASS = "faults-high"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Where a value shows: an object, and how it is read from it."""
+
+    kind: Kind
+    name: Callable[[str], str]
+    read: Callable[[Object], Any]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of the spec. `wanted` turns its value into what must be read from the child."""
+
+    path: str
+    values: tuple[Any, ...]
+    shown: Shown
+    wanted: Callable[[Any], Any] = lambda value: value
+    needs: Callable[[Spec], bool] = lambda spec: True
+    """Whether it counts in this spec."""
+
+
+def _settings(*path: str) -> Shown:
+    return Shown(CONFIG_MAP, names.backend, lambda o: dig(json.loads(o["data"][names.SETTINGS_KEY]), *path))
+
+
+def _template(*path: str) -> Shown:
+    return Shown(DEPLOYMENT, names.backend, lambda o: dig(o["spec"]["template"], *path))
+
+
+def _container(*path: str) -> Shown:
+    return Shown(DEPLOYMENT, names.backend, lambda o: dig(o["spec"]["template"]["spec"]["containers"][0], *path))
+
+
+def _deployment(*path: str) -> Shown:
+    return Shown(DEPLOYMENT, names.backend, lambda o: dig(o, "spec", *path))
+
+
+def _scaler(read: Callable[[Object], Any]) -> Shown:
+    return Shown(AUTOSCALER, names.backend, read)
+
+
+def _service(read: Callable[[Object], Any]) -> Shown:
+    return Shown(SERVICE, lambda name: name, read)
+
+
+def _volume(name: str, *path: str) -> Shown:
+    def read(deployment: Object) -> Any:
+        volumes = deployment["spec"]["template"]["spec"].get("volumes", ())
+        return dig(next((v for v in volumes if v["name"] == name), {}), *path)
+
+    return Shown(DEPLOYMENT, names.backend, read)
+
+
+def dig(obj: Any, *path: str) -> Any:
+    """The value at a path, or None."""
+    for step in path:
+        obj = obj.get(step) if isinstance(obj, Mapping) else None
+    return obj
+
+
+def _amount(shown: Shown) -> Shown:
+    def read(obj: Object) -> Any:
+        value = shown.read(obj)
+        return None if value is None else quantity(str(value))
+
+    return Shown(shown.kind, shown.name, read)
+
+
+def _quantity(value: Any) -> Decimal:
+    return quantity(str(value))
+
+
+def _scales(spec: Spec) -> bool:
+    return bool(dig(spec, "backend", "autoscaling", "enabled") is not False and not spec.get("suspend"))
+
+
+def _fixed(spec: Spec) -> bool:
+    return bool(dig(spec, "backend", "autoscaling", "enabled") is False and not spec.get("suspend"))
+
+
+def _outside(spec: Spec) -> bool:
+    return dig(spec, "expose", "type") in ("NodePort", "LoadBalancer")
+
+
+def _balanced(spec: Spec) -> bool:
+    return dig(spec, "expose", "type") == "LoadBalancer"
+
+
+def _subset(shown: Shown, keys: Callable[[], Mapping[str, str]]) -> Shown:
+    """Only the keys that the test ever sets: ours stand beside them."""
+    known = set(keys())
+    return Shown(
+        shown.kind, shown.name, lambda o: {k: v for k, v in (shown.read(o) or {}).items() if k in known}
+    )
+
+
+_LABELS = ({"team": "blue"}, {"team": "red", "stage": "test"})
+_NOTES = ({"example.com/note": "one"}, {"example.com/note": "two", "example.com/more": "x"})
+_SELECTORS = ({"type": "fake"}, {"kubernetes.io/os": "linux"})
+_TOLERATIONS = (
+    [{"key": "example.com/chat", "operator": "Exists", "effect": "NoSchedule"}],
+    [{"key": "example.com/a", "operator": "Equal", "value": "b"}],
+)
+_SPREAD = (
+    [{"maxSkew": 2, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}],
+    [{"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway"}],
+)
+
+
+def _constraints(deployment: Object) -> Any:
+    found = deployment["spec"]["template"]["spec"].get("topologySpreadConstraints", ())
+    return [{k: c[k] for k in ("maxSkew", "topologyKey", "whenUnsatisfiable")} for c in found]
+
+
+FIELDS: tuple[Field, ...] = (
+    Field("systemPrompt", ("Be brief.", "Sei höflich: 'so' \"so\" $(id) {{x}}"), _settings("systemPrompt")),
+    Field("mock.replies", (["One."], ["One.", "Two: \u202e"]), _settings("mock", "replies")),
+    Field("mock.tokensPerSecond", (7, 1000), _settings("mock", "tokensPerSecond")),
+    Field("mock.resources.requests.cpu", ("50m", "0.2"), _amount(_container("resources", "requests", "cpu")), _quantity),
+    Field(
+        "mock.resources.requests.memory",
+        ("96Mi", "134217728"),
+        _amount(_container("resources", "requests", "memory")),
+        _quantity,
+    ),
+    Field("mock.resources.limits.cpu", ("1", 2), _amount(_container("resources", "limits", "cpu")), _quantity),
+    Field(
+        "mock.resources.limits.memory", ("256Mi", "1Gi"), _amount(_container("resources", "limits", "memory")), _quantity
+    ),
+    Field("fallback.to", ("mock", "none"), _settings("fallback", "to")),
+    Field("fallback.afterFailures", (2, 9), _settings("fallback", "afterFailures")),
+    Field("fallback.retryAfterSeconds", (5, 60), _settings("fallback", "retryAfterSeconds"), float),
+    Field("access.mode", ("Anonymous", "APIKey"), _settings("access", "mode")),
+    Field("access.keysSecretRef.name", ("chat-keys", "other-keys"), _volume("keys", "secret", "secretName")),
+    Field("access.requestsPerMinute", (5, 600), _settings("access", "requestsPerMinute")),
+    Field("access.concurrentRequests", (1, 50), _settings("access", "concurrentRequests")),
+    Field("access.trustedHops", (1, 3), _settings("access", "trustedHops")),
+    Field("access.corsOrigins", (["https://a.example"], ["https://a.example", "http://b"]), _settings("access", "corsOrigins")),
+    Field("backend.autoscaling.minReplicas", (1, 2), _scaler(lambda o: dig(o, "spec", "minReplicas")), needs=_scales),
+    Field("backend.autoscaling.maxReplicas", (3, 5), _scaler(lambda o: dig(o, "spec", "maxReplicas")), needs=_scales),
+    Field(
+        "backend.autoscaling.targetCPUPercent",
+        (50, 90),
+        _scaler(lambda o: o["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"]),
+        needs=_scales,
+    ),
+    Field("backend.replicas", (1, 2, 3), _deployment("replicas"), needs=_fixed),
+    Field(
+        "backend.rollout",
+        ("Surge", "Replace"),
+        _deployment("strategy", "rollingUpdate", "maxUnavailable"),
+        lambda value: 0 if value == "Surge" else 1,
+    ),
+    Field("suspend", (True,), _deployment("replicas"), lambda value: 0),
+    Field("expose.type", ("ClusterIP", "NodePort", "LoadBalancer"), _service(lambda o: o["spec"]["type"])),
+    Field("expose.port", (8080, 443), _service(lambda o: o["spec"]["ports"][0]["port"])),
+    Field(
+        "expose.annotations",
+        _NOTES,
+        _subset(_service(lambda o: o["metadata"].get("annotations")), lambda: _NOTES[1]),
+    ),
+    Field(
+        "expose.externalTrafficPolicy",
+        ("Local", "Cluster"),
+        _service(lambda o: o["spec"].get("externalTrafficPolicy")),
+        needs=_outside,
+    ),
+    Field(
+        "expose.loadBalancerSourceRanges",
+        (["203.0.113.0/24"], ["203.0.113.0/24", "198.51.100.0/24"]),
+        _service(lambda o: o["spec"].get("loadBalancerSourceRanges")),
+        needs=_balanced,
+    ),
+    Field("pods.labels", _LABELS, _subset(_template("metadata", "labels"), lambda: _LABELS[1])),
+    Field("pods.annotations", _NOTES, _subset(_template("metadata", "annotations"), lambda: _NOTES[1])),
+    Field("pods.nodeSelector", _SELECTORS, _template("spec", "nodeSelector")),
+    Field("pods.tolerations", _TOLERATIONS, _template("spec", "tolerations")),
+    Field("pods.priorityClassName", (PRIORITY_CLASS,), _template("spec", "priorityClassName")),
+    Field("pods.imagePullSecrets", ([{"name": "a"}], [{"name": "a"}, {"name": "b"}]), _template("spec", "imagePullSecrets")),
+    Field(
+        "pods.imageRegistry",
+        ("registry.example.com", "registry.example.com/mirror"),
+        _container("image"),
+        lambda value: f"{value}/chatbot-runtime:test",
+    ),
+    Field("pods.topologySpreadConstraints", _SPREAD, Shown(DEPLOYMENT, names.backend, _constraints)),
+)
+
+LATER: Mapping[str, str] = {
+    "phase": "only mock is built; the others keep what serves (test_operator_life.py)",
+    "hf": "phase hf",
+    "local": "phase local",
+    "web": "the web tier",
+    "network": "phases that go out",
+    "privacy": "phases that go out",
+    "expose.host": "routes",
+    "expose.gatewayRef": "routes",
+    "expose.ingressClassName": "routes",
+    "expose.tlsSecretName": "routes",
+    "expose.loadBalancerClass": "a class of another balancer: no address here; rendered by tests/data/rendered",
+    "backend.autoscaling.enabled": "decides whether there is an autoscaler: `inconsistencies` asks that by itself",
+}
+
+
+def inconsistencies(raw: Object, world: Mapping[Id, Object]) -> list[str]:
+    """Fields of a Chatbot's spec whose value its children do not have."""
+    name, spec = raw["metadata"]["name"], raw["spec"]
+    found = []
+    for field in FIELDS:
+        value = dig(spec, *field.path.split("."))
+        if value in (None, False, [], {}) or not field.needs(spec):
+            continue
+        child = world.get(Id(field.shown.kind.name, field.shown.name(name)))
+        if child is None:
+            found.append(f"{field.path}: no {field.shown.kind}")
+            continue
+        shown = field.shown.read(child)
+        if shown != field.wanted(value):
+            found.append(f"{field.path} is {value!r}, its {field.shown.kind} has {shown!r}")
+    scaler = world.get(Id(AUTOSCALER.name, names.backend(name))) is not None
+    if scaler != _scales(spec):
+        found.append(f"backend.autoscaling: the autoscaler is {'there' if scaler else 'missing'}")
+    return found
+
+
+# Specs and changes at random -------------------------------------------------------------------------------------
+
+def random_spec(rng: random.Random, changes: int) -> Spec:
+    """A valid spec of phase mock with that many changes from the smallest one."""
+    spec: Spec = {"phase": "mock", "backend": {"autoscaling": {"minReplicas": 1}}}
+    for _ in range(changes):
+        mutate(spec, rng)
+    return spec
+
+
+def mutate(spec: Spec, rng: random.Random, field: Field | None = None) -> str:
+    """Change one field in place, and what must change with it; returns its path."""
+    field = field or rng.choice(FIELDS)
+    value = rng.choice([v for v in field.values if v != dig(spec, *field.path.split("."))] or field.values)
+    if field.path == "suspend":
+        value = not spec.get("suspend", False)
+    _put(spec, field.path, value)
+    _repair(spec, field.path)
+    return field.path
+
+
+def _repair(spec: Spec, changed: str) -> None:
+    """Meet the rules between fields, giving way to the one that was changed."""
+    backend, access = spec.setdefault("backend", {}), spec.setdefault("access", {})
+    if changed == "backend.replicas":
+        backend["autoscaling"] = {"enabled": False}
+    elif changed.startswith("backend.autoscaling"):
+        backend["autoscaling"].pop("enabled", None)
+        backend.pop("replicas", None)
+    if access.get("mode") == "APIKey":
+        access.setdefault("keysSecretRef", {"name": "chat-keys"})
+    expose = spec.get("expose", {})
+    if expose.get("type", "ClusterIP") != "ClusterIP":
+        access.setdefault("mode", "Anonymous")
+    if expose.get("type") != "LoadBalancer":
+        expose.pop("loadBalancerSourceRanges", None)
+    if expose.get("type", "ClusterIP") == "ClusterIP":
+        expose.pop("externalTrafficPolicy", None)
+    limits, requests = (dig(spec, "mock", "resources", k) or {} for k in ("limits", "requests"))
+    for resource in ("cpu", "memory"):
+        low = {"cpu": "100m", "memory": "128Mi"}[resource]
+        if resource in limits and quantity(str(limits[resource])) < quantity(str(requests.get(resource, low))):
+            limits.pop(resource)
+
+
+def _put(spec: Spec, path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for step in parents:
+        spec = spec.setdefault(step, {})
+    spec[last] = value
+

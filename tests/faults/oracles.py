@@ -1,0 +1,281 @@
+"""The oracles of every scenario: each looks at what was recorded and returns what is wrong, in words. Pure.
+
+O7 (recovery) and O8 (path independence) are O1 asked after another path; O10 (time) is the deadline of each wait;
+O11 (the oracles bite) is `test_oracles.py` and the mutation table.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from chatbot_operator import names
+from chatbot_operator.api import InvalidChatbot, parse_chatbot
+from chatbot_operator.kinds import AUTOSCALER, CHATBOT, CLAIM, DEPLOYMENT, EVENT, JOB, POD
+from chatbot_operator.revision import template_inputs
+from tests.faults.admin import SLICE, Object
+from tests.faults.fields import inconsistencies
+from tests.faults.proxy import Call
+from tests.faults.state import COMPARED, State, differences
+from tests.faults.world import Change, Id, label, replay
+
+EVENTS_A_MINUTE = 10
+OWNED_BY_US = COMPARED - {JOB.name}
+
+
+@dataclass
+class Trial:
+    """What one scenario has left behind, for the oracles."""
+
+    namespace: str
+    changes: list[Change]
+    """Every version of every object of the namespace since the scenario began."""
+    world: Mapping[Id, Object]
+    calls: list[Call]
+    """Of every operator of the scenario."""
+    log: list[dict[str, Any]]
+    ends: Mapping[str, tuple[State, State, frozenset[str]]]
+    """Chatbot -> its state, that of an undisturbed create of the same spec, and what is masked."""
+    quiet_writes: list[Call] = field(default_factory=list)
+    """Writes of the operator after everything had come to rest."""
+    foreign: Mapping[Id, Object] = field(default_factory=dict)
+    """Objects of others as they were at the beginning."""
+    canaries: frozenset[str] = frozenset()
+    lag: float = 3.0
+    """Seconds by which a status may be behind the world."""
+    deletes_allowed: frozenset[str] = frozenset({AUTOSCALER.plural})
+
+
+def o1_end_state(trial: Trial) -> list[str]:
+    """Every Chatbot is as if nothing had disturbed it."""
+    found = []
+    for chatbot, (state, reference, mask) in trial.ends.items():
+        found += [f"{chatbot}: {line}" for line in differences(state, reference, mask)]
+    return found
+
+
+def o2_write_counts(trial: Trial) -> list[str]:
+    """An object is made once, and once more for each time that somebody deleted it; few kinds are ever deleted."""
+    gone = Counter(c.id for c in trial.changes if c.type == "DELETED")
+    kinds = {k: i.kind for k, i in ((_plural(c.id.kind), c.id) for c in trial.changes)}
+    made = Counter((c.resource, c.name) for c in trial.calls if c.status == 201 and c.resource != "events")
+    found = [
+        f"{resource} {name} was made {times} times"
+        for (resource, name), times in made.items()
+        if times > 1 + gone[Id(kinds.get(resource, ""), name)]
+    ]
+    deletes = [c for c in trial.calls if c.verb == "delete" and c.resource not in trial.deletes_allowed]
+    return found + [f"deleted: {c}" for c in deletes]
+
+
+def o3_quiescence(trial: Trial) -> list[str]:
+    """At rest nothing is written."""
+    return [f"written at rest: {call}" for call in trial.quiet_writes]
+
+
+def o4_consistency(trial: Trial) -> list[str]:
+    """Every field of the spec has its value in the fields of children that it maps to."""
+    found = []
+    for chatbot in trial.ends:
+        raw = trial.world.get(Id(CHATBOT.name, chatbot))
+        if raw is not None:
+            found += [f"{chatbot}: {line}" for line in inconsistencies(raw, trial.world)]
+    return found
+
+
+def o5_honest_status(trial: Trial) -> list[str]:
+    """Ready and Available were true whenever they were said, generations never go back, and trouble has a reason."""
+    judge = _Honesty(trial.lag)
+    for change, _ in replay(trial.changes):
+        judge.see(change)
+    return judge.found
+
+
+def o6_clean_logs(trial: Trial) -> list[str]:
+    """No traceback, no error, and few events."""
+    found = [f"log: {line['message']}" for line in trial.log if line["level"] in ("ERROR", "CRITICAL", "RAW")]
+    found += [f"traceback: {line['error'].splitlines()[-1]}" for line in trial.log if "error" in line]
+    minutes: Counter[tuple[str, int]] = Counter()
+    for change in trial.changes:
+        if change.id.kind == EVENT.name and change.type != "DELETED":
+            about = change.obj.get("regarding", {})
+            if about.get("kind") == CHATBOT.name:
+                minutes[about["name"], int(change.at // 60)] += 1
+    return found + [f"{n} events about {who} in a minute" for (who, _), n in minutes.items() if n > EVENTS_A_MINUTE]
+
+
+def o9_safety(trial: Trial) -> list[str]:
+    """At no instant: an address without a ready pod, two downloads into a claim, a claim lost, a child without owner,
+    a change of what is somebody else's, a secret outside of a Secret."""
+    judge = _Safety(trial)
+    for change, world in replay(trial.changes):
+        judge.see(change, world)
+    for id_, before in trial.foreign.items():
+        after = trial.world.get(id_)
+        if after is None or _content(after) != _content(before):
+            judge.found.append(f"somebody else's {id_.kind} {id_.name} was changed")
+    return judge.found
+
+
+Oracle = Callable[[Trial], list[str]]
+ORACLES: Mapping[str, Oracle] = {
+    "O1": o1_end_state,
+    "O2": o2_write_counts,
+    "O3": o3_quiescence,
+    "O4": o4_consistency,
+    "O5": o5_honest_status,
+    "O6": o6_clean_logs,
+    "O9": o9_safety,
+}
+
+
+def judge(trial: Trial, waived: Iterable[str] = ()) -> list[str]:
+    """All that is wrong, each line with the oracle's name."""
+    asked = [(name, oracle) for name, oracle in ORACLES.items() if name not in set(waived)]
+    return [f"{name} {line}" for name, oracle in asked for line in oracle(trial)]
+
+
+class _Honesty:
+    """Follows one history; keeps, for each Chatbot, what was true within the last `lag` seconds."""
+
+    def __init__(self, lag: float) -> None:
+        self.found: list[str] = []
+        self._lag = lag
+        self._ready: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        self._pods: dict[str, dict[str, bool]] = defaultdict(dict)
+        self._rolled: dict[str, list[tuple[float, str]]] = defaultdict(list)
+        self._seen: dict[str, tuple[str, int, Any]] = {}
+
+    def see(self, change: Change) -> None:
+        who = label(change.obj)
+        if change.id.kind == POD.name and who:
+            self._pods[who][change.id.name] = change.type != "DELETED" and _is_ready(change.obj)
+            self._ready[who].append((change.at, sum(self._pods[who].values())))
+        elif change.id.kind == DEPLOYMENT.name and who and change.type != "DELETED":
+            inputs = change.obj["metadata"].get("annotations", {}).get(names.TEMPLATE_INPUTS, "")
+            self._rolled[who].append((change.at, inputs if _rolled_out(change.obj) else ""))
+        elif change.id.kind == CHATBOT.name and change.type != "DELETED":
+            self._status(change)
+
+    def _status(self, change: Change) -> None:
+        name, status = change.id.name, change.obj.get("status") or {}
+        uid, generation = change.obj["metadata"]["uid"], status.get("observedGeneration", 0)
+        before = self._seen.get(name)
+        if before is not None and before[0] == uid:
+            if generation < before[1]:
+                self.found.append(f"{name}: observedGeneration went back from {before[1]} to {generation}")
+            if before[2] == status:
+                return
+        self._seen[name] = uid, generation, status
+        conditions = {c["type"]: c for c in status.get("conditions", ())}
+        ready, available = conditions.get("Ready", {}), conditions.get("Available", {})
+        for condition in (ready, available):
+            if condition and condition["status"] != "True" and not (condition.get("reason") and condition["message"]):
+                self.found.append(f"{name}: {condition['type']} is {condition['status']} without reason or message")
+        counts = self._window(self._ready[name], change.at)
+        said = available.get("status")
+        if said == "True" and not any(counts):
+            self.found.append(f"{name}: Available was said with no ready pod for {self._lag:g} s")
+        if said == "False" and counts and all(counts):
+            self.found.append(f"{name}: Available was denied with ready pods for {self._lag:g} s")
+        current = generation == change.obj["metadata"]["generation"]
+        if ready.get("status") == "True" and current and not self._was_rolled_out(change):
+            self.found.append(f"{name}: Ready was said and the Deployment was not rolled out")
+
+    def _was_rolled_out(self, change: Change) -> bool:
+        try:
+            wanted = template_inputs(parse_chatbot(change.obj).spec)
+        except InvalidChatbot:
+            return False
+        return wanted in self._window(self._rolled[change.id.name], change.at)
+
+    def _window(self, values: list[tuple[float, Any]], at: float) -> list[Any]:
+        """The values that held at some time within the last `lag` seconds before `at`."""
+        since = at - self._lag
+        before = [v for t, v in values if t <= since]
+        return before[-1:] + [v for t, v in values if t > since]
+
+
+class _Safety:
+    """Follows one history, with the whole world at each change."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.found: list[str] = []
+        self._canaries = trial.canaries
+        self._served: set[str] = set()
+        self._dark: set[str] = set()
+
+    def see(self, change: Change, world: Mapping[Id, Object]) -> None:
+        if self._canaries:
+            text = str(change.obj)
+            self.found += [f"a secret's value is in {change.id.kind} {change.id.name}" for c in self._canaries if c in text]
+        if change.type == "ADDED" and change.id.kind in OWNED_BY_US and label(change.obj):
+            self._owner(change, world)
+        if change.id.kind == CLAIM.name and change.type == "DELETED":
+            self.found.append(f"claim {change.id.name} was deleted")
+        if change.id.kind == JOB.name:
+            self._downloads(world)
+        if change.id.kind in (SLICE.name, CHATBOT.name):
+            self._endpoints(world)
+
+    def _owner(self, change: Change, world: Mapping[Id, Object]) -> None:
+        raw = world.get(Id(CHATBOT.name, label(change.obj)))
+        owners = change.obj["metadata"].get("ownerReferences", ())
+        uids = {o["uid"] for o in owners if o.get("controller")}
+        if raw is not None and "deletionTimestamp" not in raw["metadata"] and uids != {raw["metadata"]["uid"]}:
+            self.found.append(f"{change.id.kind} {change.id.name} was made without its Chatbot as owner")
+
+    def _downloads(self, world: Mapping[Id, Object]) -> None:
+        active = Counter(
+            o["metadata"]["annotations"].get(names.CLAIM_UID, "")
+            for i, o in world.items()
+            if i.kind == JOB.name and o.get("status", {}).get("active")
+        )
+        self.found += [f"{n} downloads write one claim" for n in active.values() if n > 1]
+
+    def _endpoints(self, world: Mapping[Id, Object]) -> None:
+        counts: Counter[str] = Counter()
+        for id_, obj in world.items():
+            if id_.kind == SLICE.name:
+                service = obj["metadata"].get("labels", {}).get("kubernetes.io/service-name", "")
+                counts[service] += sum(bool(e["conditions"].get("ready")) for e in obj.get("endpoints") or ())
+        for id_, raw in world.items():
+            if id_.kind != CHATBOT.name:
+                continue
+            if may_go_dark(raw) or "deletionTimestamp" in raw["metadata"]:
+                self._served.discard(id_.name)
+            elif counts[id_.name]:
+                self._served.add(id_.name)
+                self._dark.discard(id_.name)
+            elif id_.name in self._served and id_.name not in self._dark:
+                self._dark.add(id_.name)
+                self.found.append(f"{id_.name}: no ready endpoint behind the Service")
+
+
+def may_go_dark(raw: Object) -> bool:
+    """The spec itself allows that nothing answers for a while."""
+    spec = raw["spec"]
+    return bool(spec.get("suspend")) or spec.get("backend", {}).get("rollout") == "Replace"
+
+
+def _is_ready(pod: Object) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return ready and "deletionTimestamp" not in pod["metadata"]
+
+
+def _rolled_out(deployment: Object) -> bool:
+    status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
+    counts = [status.get(k, 0) for k in ("replicas", "updatedReplicas", "availableReplicas")]
+    return status.get("observedGeneration") == deployment["metadata"]["generation"] and counts == [wanted] * 3
+
+
+def _plural(kind: str) -> str:
+    return {"NetworkPolicy": "networkpolicies"}.get(kind, kind.lower() + "s")
+
+
+def _content(obj: Object) -> Object:
+    metadata = {k: v for k, v in obj["metadata"].items() if k not in ("resourceVersion", "managedFields", "generation")}
+    return {**{k: v for k, v in obj.items() if k != "status"}, "metadata": metadata}
+
+
