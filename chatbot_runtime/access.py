@@ -7,6 +7,7 @@ import logging
 import os
 from pathlib import Path
 
+from chatbot_runtime.contract import SecretState
 from chatbot_runtime.errors import ApiError
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ class KeyRing:
         self._directory = directory
         self._seen: object = None
         self._digests: tuple[tuple[str, bytes], ...] = ()
+        self.state: SecretState = "missing"
+        """Never `notNeeded`: whether keys are needed is a setting."""
         self.poll()
 
     def __len__(self) -> int:
@@ -38,7 +41,7 @@ class KeyRing:
         signature = _signature(self._directory)
         if signature != self._seen:
             self._seen = signature
-            self._digests = tuple(_read(self._directory))
+            self._digests, self.state = _read(self._directory)
             log.info("API keys read", extra={"keys": len(self._digests)})
 
     def client_of(self, authorization: str | None) -> str:
@@ -98,26 +101,33 @@ def _signature(directory: Path) -> object:
     try:
         with os.scandir(directory) as entries:
             stats = [(entry.name, entry.stat()) for entry in entries if not entry.name.startswith(".")]
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        return error.errno
     return sorted((name, stat.st_mtime_ns, stat.st_ino, stat.st_size) for name, stat in stats)
 
 
-def _read(directory: Path) -> list[tuple[str, bytes]]:
+def _read(directory: Path) -> tuple[tuple[tuple[str, bytes], ...], SecretState]:
+    """Clients with their keys' digests, and what can be said of the whole; the weightiest fault if there is no key."""
     try:
         # Names with a dot in front are the kubelet's own links.
         paths = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError:
+        return (), "missing"
     except OSError:
-        return []
+        return (), "unreadable"
     keys = []
+    state: SecretState = "empty" if paths else "missing"
     for path in paths:
         try:
             key = path.read_bytes().strip()
         except OSError as error:
             log.warning("API key of client %s cannot be read: %s", path.name, error.strerror)
+            state = "unreadable"
             continue
         if 0 < len(key) <= MAX_KEY_BYTES:
             keys.append((path.name, _digest(key)))
         else:
             log.warning("API key of client %s is ignored: it must have 1 to %d bytes", path.name, MAX_KEY_BYTES)
-    return keys
+    return tuple(keys), "ok" if keys else state

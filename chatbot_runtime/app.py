@@ -63,6 +63,7 @@ class Runtime:
             ready=not self.unready,
             settings_hash=self.settings.hash,
             settings_error=self.settings.error,
+            keys=self.keys.state if self.settings.current.access.mode == "APIKey" else "notNeeded",
             model=self.provider.models[0],
             verification=self.verification,
         )
@@ -107,6 +108,7 @@ class Runtime:
 def build(config: Config, provider: Provider | None = None, clock: Callable[[], float] = time.monotonic) -> Runtime:
     """All parts for `config`; `provider` in place of the one that the phase names. Raises ConfigError."""
     settings = SettingsFile(config.settings_file)
+    metrics = Metrics()
     runtime = Runtime(
         config=config,
         settings=settings,
@@ -120,9 +122,10 @@ def build(config: Config, provider: Provider | None = None, clock: Callable[[], 
         ),
         drain=Drain(),
         provider=provider or _provider(config, settings),
-        metrics=Metrics(),
+        metrics=metrics,
         connections=Connections(
-            Limits(config.header_seconds, config.idle_seconds, config.write_seconds, config.max_connections)
+            Limits(config.header_seconds, config.idle_seconds, config.write_seconds, config.max_connections),
+            lambda cause: metrics.connections_ended.labels(cause).inc(),
         ),
     )
     _observe(runtime)
@@ -163,6 +166,5 @@ def _observe(runtime: Runtime) -> None:
     metrics.running.set_function(lambda: runtime.admission.running)
     metrics.queued.set_function(lambda: runtime.admission.queued)
     metrics.connections.set_function(lambda: len(runtime.connections.open))
-    metrics.connections_refused.set_function(lambda: runtime.connections.refused)
     metrics.ready.set_function(lambda: float(not runtime.unready))
     metrics.info.labels(runtime.config.phase, runtime.config.revision).set(1)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from chatbot_runtime.errors import ApiError
 
@@ -35,8 +35,9 @@ class Connections:
     """All open connections, and the factory of new ones."""
 
     limits: Limits
+    count: Callable[[str], None]
+    """Told why a connection is refused or ended before its client wanted that."""
     open: set["Connection"] = field(default_factory=set)
-    refused: int = 0
 
     def factory(self, server: web.Server) -> Callable[[], "Connection"]:
         """What `loop.create_server` calls for each new connection."""
@@ -53,7 +54,7 @@ class Connections:
 class Connection(web.RequestHandler):
     """One connection. The application tells it when a request begins and ends."""
 
-    __slots__ = ("_all", "_deadline", "_write_deadline", "idle")
+    __slots__ = ("_all", "_body", "_deadline", "_write_deadline", "idle")
 
     def __init__(self, connections: Connections, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         limits = connections.limits
@@ -65,13 +66,14 @@ class Connection(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]  # None means none, also by the documentation
         )
         self._all = connections
+        self._body: StreamReader | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
         self.idle = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if len(self._all.open) >= self._all.limits.max_connections:
-            self._all.refused += 1
+            self._all.count("too_many_connections")
             transport = cast("asyncio.Transport", transport)
             transport.write(_raw(ApiError(503, "too_many_connections", "Too many connections: try again.")))
             transport.close()
@@ -92,23 +94,27 @@ class Connection(web.RequestHandler):
             self.idle = False
             self._close_in(self._all.limits.header_seconds)
         super().data_received(data)
+        self._fail_broken_body()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._write_deadline = self._loop.call_later(self._all.limits.write_seconds, self._abort)
+        self._write_deadline = self._loop.call_later(self._all.limits.write_seconds, self._abort, "write_timeout")
 
     def resume_writing(self) -> None:
         if self._write_deadline is not None:
             self._write_deadline.cancel()
         super().resume_writing()
 
-    def request_began(self) -> None:
+    def request_began(self, body: StreamReader) -> None:
         """A request's head is complete: the request has its own deadlines from here."""
         self.idle = False
+        self._body = body
         self._cancel_deadline()
+        self._fail_broken_body()
 
     def request_ended(self) -> None:
         """A request is answered: aiohttp closes the connection if no other one begins in time."""
+        self._body = None
         self.idle = True
 
     def handle_error(
@@ -121,6 +127,7 @@ class Connection(web.RequestHandler):
         """Answers what is not HTTP at all, without a word of what was sent: it may hold a key."""
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun, an error cannot be sent any more")
+        self._all.count("invalid_http")
         error = ApiError(
             400 if status < 500 else 503,
             "invalid_http",
@@ -132,18 +139,28 @@ class Connection(web.RequestHandler):
         response.force_close()
         return response
 
+    def _fail_broken_body(self) -> None:
+        """Tells the reader of a body that the rest cannot come, as after a malformed chunk.
+
+        aiohttp queues its parser's error as if it were the next request, and lets the one before wait for ever.
+        """
+        body, queued = self._body, self._messages
+        if body is not None and queued and not body.is_eof() and hasattr(queued[-1][0], "exc"):
+            body.set_exception(web.RequestPayloadError("the body is not HTTP"))
+
     def _close_in(self, seconds: float) -> None:
         self._cancel_deadline()
-        self._deadline = self._loop.call_later(seconds, self._abort)
+        self._deadline = self._loop.call_later(seconds, self._abort, "header_timeout")
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _abort(self) -> None:
+    def _abort(self, cause: str) -> None:
         """Ends the connection with a reset: else the kernel would go on offering what is in its buffers."""
         if self.transport is not None:
+            self._all.count(cause)
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.transport.abort()
 

@@ -14,7 +14,8 @@ CONTRACT_VERSION = 1
 """Raised when a field changes its meaning or goes away; a new field does not raise it."""
 
 Phase = Literal["mock", "hf", "local"]
-TokenState = Literal["notNeeded", "missing", "empty", "unreadable", "ok"]
+SecretState = Literal["notNeeded", "missing", "empty", "unreadable", "ok"]
+"""What a pod sees of a mounted Secret. One that does not exist and one without entries look alike: missing."""
 FallbackReason = Literal[
     "RateLimited",
     "ProviderUnavailable",
@@ -46,12 +47,18 @@ class FallbackSettings(_Message):
 
 
 class AccessSettings(_Message):
-    """Who may ask, and how much; per client and pod."""
+    """Who may ask, and how much; per client and pod.
+
+    A client is its API key, else its address. `trusted_hops`: all proxies between client and pod that append to
+    X-Forwarded-For. `shared_addresses`: what a pod sees as an address may stand for many clients, so that only the
+    limits of the whole pod apply to those without a key.
+    """
 
     mode: Literal["APIKey", "Anonymous"] = "Anonymous"
     requests_per_minute: int = Field(default=60, ge=1)
     concurrent_requests: int = Field(default=4, ge=1)
     trusted_hops: int = Field(default=0, ge=0)
+    shared_addresses: bool = False
     cors_origins: tuple[str, ...] = ()
 
 
@@ -95,7 +102,8 @@ class PodStatus(_Message):
     ready: bool
     settings_hash: str
     settings_error: str = ""
-    token: TokenState = "notNeeded"  # noqa: S105 - a state, no token
+    token: SecretState = "notNeeded"  # noqa: S105 - a state, no token
+    keys: SecretState = "notNeeded"
     model: str = ""
     fallback: FallbackReason | None = None
     circuits: tuple[CircuitStatus, ...] = ()

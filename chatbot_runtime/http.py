@@ -53,7 +53,7 @@ class Frame:
         )
         connection = request.protocol
         if isinstance(connection, Connection):
-            connection.request_began()
+            connection.request_began(request.content)
         status = CLIENT_GONE
         try:
             response = await self._answer(request, handler, record)

@@ -6,12 +6,19 @@ It has a thread and an event loop of its own, so that it answers, and can say so
 import asyncio
 import socket
 import threading
+from typing import cast
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from chatbot_runtime.app import Runtime
+from chatbot_runtime.connections import Connection, Connections, Limits, bound_unacknowledged
 
 STOP_SECONDS = 5.0
+MAX_CONNECTIONS = 64
+"""For probes, the operator and a scraper or two."""
+IDLE_SECONDS = 75.0
+"""Longer than most intervals of scraping, so that a scraper keeps its connection."""
 
 
 class InternalServer:
@@ -38,7 +45,7 @@ class InternalServer:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        app = web.Application()
+        app = web.Application(middlewares=[_watched])
         app.add_routes(
             [
                 web.get("/livez", self._livez),
@@ -47,10 +54,16 @@ class InternalServer:
                 web.get("/metrics", self._metrics),
             ]
         )
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=75, shutdown_timeout=1)
+        runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1)
         await runner.setup()
-        await web.SockSite(runner, self._listener).start()
+        assert runner.server is not None  # noqa: S101 - set by setup()
+        config = self._runtime.config
+        bound_unacknowledged(self._listener, config.write_seconds)
+        limits = Limits(config.header_seconds, IDLE_SECONDS, config.write_seconds, MAX_CONNECTIONS)
+        factory = Connections(limits, self._runtime.connections.count).factory(runner.server)
+        server = await self._loop.create_server(factory, sock=self._listener)
         await self._stopping.wait()
+        server.close()
         await runner.cleanup()
 
     async def _livez(self, _: web.Request) -> web.Response:
@@ -72,3 +85,14 @@ class InternalServer:
         return web.Response(
             body=self._runtime.metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         )
+
+
+@web.middleware
+async def _watched(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tells the connection when a request begins and ends."""
+    connection = cast("Connection", request.protocol)
+    connection.request_began(request.content)
+    try:
+        return await handler(request)
+    finally:
+        connection.request_ended()

@@ -54,8 +54,11 @@ class Metrics:
         self.running = Gauge("chatbot_runtime_running_requests", "Answers being given.", registry=registry)
         self.queued = Gauge("chatbot_runtime_queued_requests", "Requests that wait for a slot.", registry=registry)
         self.connections = Gauge("chatbot_runtime_connections", "Open connections, public port.", registry=registry)
-        self.connections_refused = Gauge(
-            "chatbot_runtime_connections_refused", "Connections over the limit since the start.", registry=registry
+        self.connections_ended = Counter(
+            "chatbot_runtime_connections_ended",
+            "Connections refused, or ended before the client wanted that, on both ports.",
+            ("cause",),
+            registry=registry,
         )
         self.ready = Gauge("chatbot_runtime_ready", "1 if this process takes requests.", registry=registry)
         self.info = Gauge("chatbot_runtime_info", "What this process is.", ("phase", "revision"), registry=registry)

@@ -10,7 +10,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from chatbot_runtime.access import KeyRing, client_address
 from chatbot_runtime.admission import Admission
 from chatbot_runtime.chat_request import ChatRequest, model_not_found, parse
 from chatbot_runtime.config import Config
-from chatbot_runtime.contract import RuntimeSettings
+from chatbot_runtime.contract import AccessSettings, RuntimeSettings
 from chatbot_runtime.drain import Drain
 from chatbot_runtime.errors import ApiError, internal_error
 from chatbot_runtime.event_stream import DONE, EventStream
@@ -124,7 +124,7 @@ class OpenAIApi:
         """Key and the client's own limits at the door; a slot only when there is something to answer."""
         record, access = request[RECORD], self.settings().access
         record.client, name = self._client(request)
-        with self.admission.client(name, per_minute=access.requests_per_minute, concurrent=access.concurrent_requests):
+        with self._share(name, access):
             chat = self._parse(await self._body(request))
             record.stream = chat.stream
             before = time.monotonic()
@@ -136,12 +136,20 @@ class OpenAIApi:
                     return await self._stream(chat, stream, record)
                 return await self._whole(chat, record)
 
-    def _client(self, request: web.Request) -> tuple[str | None, str]:
+    def _share(self, name: str | None, access: AccessSettings) -> AbstractContextManager[None]:
+        """Counts a request on its client; not on one who cannot be told from others."""
+        if name is None:
+            return nullcontext()
+        return self.admission.client(name, per_minute=access.requests_per_minute, concurrent=access.concurrent_requests)
+
+    def _client(self, request: web.Request) -> tuple[str | None, str | None]:
         """The client's name for the log (an address is nobody's business there) and for counting."""
         access = self.settings().access
         if access.mode == "APIKey":
             client = self.keys.client_of(request.headers.get(hdrs.AUTHORIZATION))
             return client, f"key:{client}"
+        if access.shared_addresses:
+            return None, None
         forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, [])
         return None, client_address(request.remote, forwarded, access.trusted_hops)
 

@@ -15,7 +15,7 @@ from chatbot_runtime import log as logs
 from chatbot_runtime.app import Runtime, build, create_app
 from chatbot_runtime.config import Config, ConfigError
 from chatbot_runtime.connections import bound_unacknowledged
-from chatbot_runtime.internal_api import InternalServer
+from chatbot_runtime.internal_api import MAX_CONNECTIONS, InternalServer
 from chatbot_runtime.providers.base import Provider
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def serve(config: Config, announce: Announce | None = None, provider: Provider |
     """
     logs.set_up(config.log_format, chatbot=config.name, namespace=config.namespace)
     runtime = build(config, provider)
-    _allow_files(config.max_connections + SPARE_FILES)
+    _allow_files(config.max_connections + MAX_CONNECTIONS + SPARE_FILES)
     public = _listen(config.host, config.port, "CHATBOT_PORT")
     internal = _listen(config.host, config.internal_port, "CHATBOT_INTERNAL_PORT")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

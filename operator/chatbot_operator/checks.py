@@ -132,6 +132,31 @@ def admission_refused(c: Context) -> Verdict | None:
     return None
 
 
+def access_secret_missing(c: Context) -> Verdict | None:
+    """A pod that asks for API keys knows none, so it refuses everyone."""
+    access = c.chatbot.spec.access
+    if access.mode != "APIKey" or access.keys_secret_ref is None:
+        return None
+    secret = access.keys_secret_ref.name
+    for pod in c.observed.current_pods():
+        status = pod.report.status if pod.report else None
+        if status and status.keys in KEYS_MESSAGES:
+            return Verdict(
+                Reason.ACCESS_SECRET_MISSING,
+                f"Pod {pod.ref.name} refuses everyone: Secret {secret} {KEYS_MESSAGES[status.keys]}. Each key of its "
+                "data is a client, the value its API key; pods follow a change by themselves. For example: "
+                f"kubectl create secret generic -n {c.namespace} {secret} --from-literal alice=…",
+            )
+    return None
+
+
+KEYS_MESSAGES = {
+    "missing": "does not exist or holds nothing",
+    "empty": "holds no usable API key (1 to 4096 bytes)",
+    "unreadable": "cannot be read",
+}
+
+
 def model_not_there(c: Context) -> Verdict | None:
     """The weights are not where they must be."""
     model = c.migration.model
@@ -376,6 +401,7 @@ CHECKS: tuple[Check, ...] = (
     permission_denied,
     quota_exceeded,
     admission_refused,
+    access_secret_missing,
     model_not_there,
     image_pull_failed,
     unschedulable,

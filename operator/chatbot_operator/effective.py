@@ -52,6 +52,13 @@ def fallback_to(spec: ChatbotSpec) -> str:
     return spec.fallback.to or ("none" if spec.phase == "local" else "mock")
 
 
+def shared_addresses(spec: ChatbotSpec) -> bool:
+    """Whether many clients reach the pods from one address: a node's, or a proxy's whose header is not trusted."""
+    expose = spec.expose
+    hidden = expose.type != "ClusterIP" and expose.external_traffic_policy == "Cluster"
+    return spec.access.trusted_hops == 0 and (hidden or expose.host is not None)
+
+
 def downloads(spec: ChatbotSpec) -> bool:
     """Whether the weights come by a Job into a claim of ours, now or ahead of a switch."""
     source = spec.local.source

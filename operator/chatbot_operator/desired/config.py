@@ -26,6 +26,7 @@ def settings_text(chatbot: Chatbot, verified_revisions: tuple[str, ...]) -> str:
             requests_per_minute=spec.access.requests_per_minute,
             concurrent_requests=spec.access.concurrent_requests,
             trusted_hops=spec.access.trusted_hops,
+            shared_addresses=effective.shared_addresses(spec),
             cors_origins=spec.access.cors_origins,
         ),
         verified_revisions=verified_revisions,

@@ -149,6 +149,27 @@ def test_a_container_that_cannot_be_made_counts_as_crashing() -> None:
     told(scene, Reason.CRASH_LOOPING, "CreateContainerConfigError", "no such key")
 
 
+WITH_KEYS = {"mode": "APIKey", "keysSecretRef": {"name": "chat-keys"}}
+
+
+@pytest.mark.parametrize(
+    ("state", "problem"),
+    [("missing", "does not exist"), ("empty", "holds no usable"), ("unreadable", "cannot be read")],
+)
+def test_pods_without_api_keys_name_the_secret_and_how_to_make_it(state: str, problem: str) -> None:
+    scene = serving({**MOCK, "access": WITH_KEYS})
+    scene.report(keys=state)
+    told(scene, Reason.ACCESS_SECRET_MISSING, f"Secret chat-keys {problem}", "create secret generic -n chat chat-keys")
+    scene.report(keys="ok")
+    assert list(verdicts(scene.context)) == []
+
+
+def test_api_keys_that_are_not_needed_are_not_missed() -> None:
+    scene = serving({**MOCK, "access": {**WITH_KEYS, "mode": "Anonymous"}})
+    scene.report(keys="missing")  # by the settings before
+    assert list(verdicts(scene.context)) == []
+
+
 def test_a_test_question_without_answer_quotes_why() -> None:
     scene = migrating(MOCK, HF)
     scene.report(verification={"verified": False, "reason": "ModelNotFound", "message": "No such model."})

@@ -72,6 +72,26 @@ def test_a_secret_as_the_kubelet_mounts_it_is_read_and_its_own_links_are_no_keys
     assert keys.client_of("Bearer key-a") == "alice"
 
 
+def test_the_state_of_the_keys_says_why_there_are_none(tmp_path: Path) -> None:
+    directory = tmp_path / "keys"
+    keys = KeyRing(directory)
+    assert (KeyRing(None).state, keys.state) == ("missing", "missing")
+
+    def state() -> str:
+        keys.poll()
+        return keys.state
+
+    directory.mkdir()
+    assert state() == "missing"  # as a Secret that does not exist is mounted
+    (directory / "alice").write_text(" \n")
+    assert state() == "empty"
+    (directory / "bob").mkdir()  # for root no file is unreadable, but a folder is
+    assert state() == "unreadable"
+    (directory / "carol").write_text("key-c")
+    assert state() == "ok"
+    assert KeyRing(directory / "carol").state == "unreadable"
+
+
 def test_a_directory_among_the_keys_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "alice").write_text("key-a")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from chatbot_runtime.internal_api import MAX_CONNECTIONS
 from tests.support.runtime_process import (
     CHAT,
     FAST,
@@ -64,23 +65,21 @@ def test_what_is_not_http_gets_a_400_and_the_connection_is_closed(mock: RuntimeP
 
 
 @pytest.mark.parametrize(
-    ("header", "body", "status"),
+    ("header", "body"),
     [
-        (b"Content-Encoding: gzip\r\nContent-Length: 9", b"not gzip!", 400),
-        # aiohttp tells nobody of a chunk that is broken after the head has come, so the body's time-out ends it.
-        (b"Transfer-Encoding: chunked", b"zz\r\n", 408),
+        (b"Content-Encoding: gzip\r\nContent-Length: 9", b"not gzip!"),
+        (b"Transfer-Encoding: chunked", b"zz\r\n"),
+        (b"Transfer-Encoding: chunked", b"2\r\n{}\r\nzz\r\n"),
     ],
 )
-def test_a_body_that_does_not_fit_its_headers_is_refused(
-    mock: RuntimeProcess, header: bytes, body: bytes, status: int
-) -> None:
+def test_a_body_that_does_not_fit_its_headers_is_refused(mock: RuntimeProcess, header: bytes, body: bytes) -> None:
     with mock.connect() as connection:
         connection.sendall(HEAD + b"Expect: 100-continue\r\n" + header + b"\r\n\r\n")
         read_until(connection, b"100 Continue\r\n\r\n")  # so the handler waits for the body already
         connection.sendall(body)
         answer = read_until(connection, b"}}")
-    assert answer.startswith(b"HTTP/1.1 %d " % status)
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["param"] == "body"
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "invalid_body"
     assert not [line for line in mock.lines if "Traceback" in line]
 
 
@@ -111,6 +110,41 @@ def test_a_body_at_the_limit_is_answered(mock: RuntimeProcess) -> None:
     room = 65_536 - len(json.dumps(question("")))
     assert mock.ask("x" * room).status == 200
     assert mock.ask("x" * (room + 1)).status == 413
+
+
+def test_a_broken_request_behind_a_good_one_does_not_harm_it(scripted: RuntimeProcess) -> None:
+    with scripted.send("say a; wait 0.2; say b") as connection:
+        read_until(connection, b'"a"')
+        connection.sendall(b"zz\r\n\r\n")
+        rest = read_all(connection)
+    assert b'"b"' in rest.partition(b"data: [DONE]")[0]
+    assert rest.partition(b"data: [DONE]")[2].count(b"HTTP/1.0 400 ") == 1
+
+
+def test_connections_that_are_ended_are_counted_by_cause(mock: RuntimeProcess) -> None:
+    def count(cause: str) -> float:
+        lines = mock.internal("/metrics").body.decode().splitlines()
+        name = f'chatbot_runtime_connections_ended_total{{cause="{cause}"}} '
+        return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+    broken, late = count("invalid_http"), count("header_timeout")
+    answer_to(mock, b"hello\r\n\r\n")
+    answer_to(mock, b"GET / HT")
+    assert (count("invalid_http"), count("header_timeout")) == (broken + 1, late + 1)
+
+
+def test_the_internal_port_ends_slow_connections_and_bounds_their_number(mock: RuntimeProcess) -> None:
+    with ExitStack() as stack:
+        held = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", mock.internal_port), timeout=20))
+            for _ in range(MAX_CONNECTIONS)
+        ]
+        held[0].sendall(b"GET /livez HT")
+        with socket.create_connection(("127.0.0.1", mock.internal_port), timeout=20) as extra:
+            assert read_all(extra).startswith(b"HTTP/1.1 503 ")
+        assert mock.ask().status == 200
+        assert [read_all(connection) for connection in held] == [b""] * MAX_CONNECTIONS
+    assert mock.internal("/livez").status == 200
 
 
 def drip(connection: socket.socket, data: bytes) -> float:

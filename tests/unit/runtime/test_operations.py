@@ -1,6 +1,7 @@
 """What the operator and probes see: readiness, liveness, status, metrics, changed settings and keys."""
 
 import json
+import shutil
 from pathlib import Path
 
 from chatbot_runtime.contract import PodStatus, settings_hash
@@ -49,16 +50,20 @@ def test_changed_settings_are_used_without_a_restart_and_broken_ones_are_not(tun
 
 
 def test_key_mode_fails_closed_and_keys_come_and_go_without_a_restart(tunable: Tunable) -> None:
-    process = tunable.use(access={"mode": "APIKey"})
+    process = tunable.use(access={"mode": "Anonymous"})
+    assert process.status()["keys"] == "notNeeded"
+    tunable.use(access={"mode": "APIKey"})
 
     def status(key: str) -> int:
         return process.ask(headers={"Authorization": f"Bearer {key}"}).status
 
+    assert process.status()["keys"] == "missing"
     assert process.ask().error["code"] == "missing_api_key"
     assert status("one") == 401
     tunable.keys.mkdir()
     (tunable.keys / "alice").write_text("one")
     until(lambda: status("one") == 200, "the key is known", 3)
+    assert process.status()["keys"] == "ok"
     models = process.request("GET", "/v1/models")
     assert (models.status, models.header("www-authenticate")) == (401, "Bearer")
     assert process.request("GET", "/v1/status").status == 200
@@ -87,6 +92,23 @@ def test_clients_behind_trusted_proxies_are_told_apart(tunable: Tunable) -> None
 
     assert [status("1.1.1.1"), status("2.2.2.2")] == [200, 200]
     assert [status("1.1.1.1"), status("3.3.3.3, 1.1.1.1")] == [429, 429]
+
+
+def test_clients_who_cannot_be_told_apart_share_no_limit_but_those_with_a_key_keep_theirs(tunable: Tunable) -> None:
+    limits = {"requestsPerMinute": 1, "concurrentRequests": 1, "sharedAddresses": True}
+    process = tunable.use(access=limits)
+    assert [process.ask().status for _ in range(3)] == [200, 200, 200]
+    tunable.use(access=limits | {"mode": "APIKey"})
+    tunable.keys.mkdir()
+    for client in ("alice", "bob"):
+        (tunable.keys / client).write_text(f"key of {client}")
+    until(lambda: process.status()["keys"] == "ok", "the keys are known", 3)
+
+    def status(client: str) -> int:
+        return process.ask(headers={"Authorization": f"Bearer key of {client}"}).status
+
+    assert [status("alice"), status("bob"), status("alice"), status("bob")] == [200, 200, 429, 429]
+    shutil.rmtree(tunable.keys)
 
 
 def test_cors_is_off_unless_origins_are_named(tunable: Tunable, mock: RuntimeProcess) -> None:
