@@ -1,11 +1,27 @@
-"""Shows the operator's log when a test that uses it fails."""
+"""The operator in the cluster with a real node, as its chart installs it; its log is shown when a test fails."""
 
 from collections.abc import Generator
 
 import pytest
 
+from devcluster import demo
+from devcluster.progress import Plain
+from tests.support.chatbot import Bot
 from tests.support.cluster import ClusterAccess
 from tests.support.operator import NAMESPACE
+
+
+@pytest.fixture(scope="session")
+def chart(node_cluster: ClusterAccess) -> ClusterAccess:
+    """The cluster with the operator in it, as `make up` puts it there."""
+    demo.install({**node_cluster.environment}, node_cluster.images, Plain())
+    return node_cluster
+
+
+@pytest.fixture
+def bot(chart: ClusterAccess, node_namespace: str) -> Bot:
+    """A Chatbot of the test's own, not made yet."""
+    return Bot(chart, node_namespace)
 
 
 @pytest.hookimpl(wrapper=True)
