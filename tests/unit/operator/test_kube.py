@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import ConfigException
 
 from chatbot_operator import cluster
 from chatbot_operator.kinds import CHATBOT, DEPLOYMENT, EVENT, POD, Ref
@@ -19,14 +20,16 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def api(handler: Handler, *, timeout: float = 5) -> AsyncIterator[tuple[Kube, list[tuple[str, str, int]]]]:
+async def api(
+    handler: Handler, *, timeout: float = 5, configuration: Configuration | None = None
+) -> AsyncIterator[tuple[Kube, list[tuple[str, str, int]]]]:
     """A client of that server, and the calls that its observer was told of."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    configuration = Configuration()
+    configuration = configuration or Configuration()
     configuration.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
     calls: list[tuple[str, str, int]] = []
     kube = Kube(
@@ -188,6 +191,44 @@ async def test_writes_go_out_as_they_must() -> None:
     assert delete[4]["preconditions"] == {"uid": "u", "resourceVersion": "9"}
     assert delete[4]["propagationPolicy"] == "Background"
     assert create[:2] == ("POST", "/apis/events.k8s.io/v1/namespaces/ns/events")
+
+
+async def test_each_call_carries_the_token_of_the_moment_and_goes_past_the_proxy_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    tokens = iter(("first", "second"))
+    configuration = Configuration()
+    configuration.api_key = {"BearerToken": "none"}
+    configuration.refresh_api_key_hook = lambda c: c.api_key.update(BearerToken=f"bearer {next(tokens)}")
+    seen: list[str] = []
+
+    async def note(request: web.Request) -> web.Response:
+        seen.append(request.headers["Authorization"])
+        return web.json_response({})
+
+    async with api(note, configuration=configuration) as (kube, _):
+        await kube.get(POD_REF)
+        await kube.get(POD_REF)
+    assert seen == ["bearer first", "bearer second"]
+
+
+async def test_a_token_that_cannot_be_read_is_trouble_of_the_infrastructure() -> None:
+    def fail(_: Configuration) -> None:
+        raise ConfigException("Token file exists but empty.")
+
+    configuration = Configuration()
+    configuration.api_key = {"BearerToken": "none"}
+    configuration.refresh_api_key_hook = fail
+
+    async def never(_: web.Request) -> web.Response:
+        raise AssertionError("a call without its token")
+
+    async with api(never, configuration=configuration) as (kube, calls):
+        with pytest.raises(cluster.Transient):
+            await kube.get(POD_REF)
+    assert calls == [("get", "pods", 0)]
 
 
 async def test_deleting_what_is_gone_is_no_error() -> None:
