@@ -37,7 +37,7 @@ class Field:
     values: tuple[Any, ...]
     shown: Shown
     wanted: Callable[[Any], Any] = lambda value: value
-    needs: Callable[[Spec], bool] = lambda spec: True
+    needs: Callable[[Spec], bool] = lambda _: True
     """Whether it counts in this spec."""
 
 
@@ -111,9 +111,7 @@ def _balanced(spec: Spec) -> bool:
 def _subset(shown: Shown, keys: Callable[[], Mapping[str, str]]) -> Shown:
     """Only the keys that the test ever sets: ours stand beside them."""
     known = set(keys())
-    return Shown(
-        shown.kind, shown.name, lambda o: {k: v for k, v in (shown.read(o) or {}).items() if k in known}
-    )
+    return Shown(shown.kind, shown.name, lambda o: {k: v for k, v in (shown.read(o) or {}).items() if k in known})
 
 
 _LABELS = ({"team": "blue"}, {"team": "red", "stage": "test"})
@@ -138,7 +136,9 @@ FIELDS: tuple[Field, ...] = (
     Field("systemPrompt", ("Be brief.", "Sei höflich: 'so' \"so\" $(id) {{x}}"), _settings("systemPrompt")),
     Field("mock.replies", (["One."], ["One.", "Two: \u202e"]), _settings("mock", "replies")),
     Field("mock.tokensPerSecond", (7, 1000), _settings("mock", "tokensPerSecond")),
-    Field("mock.resources.requests.cpu", ("50m", "0.2"), _amount(_container("resources", "requests", "cpu")), _quantity),
+    Field(
+        "mock.resources.requests.cpu", ("50m", "0.2"), _amount(_container("resources", "requests", "cpu")), _quantity
+    ),
     Field(
         "mock.resources.requests.memory",
         ("96Mi", "134217728"),
@@ -147,7 +147,10 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("mock.resources.limits.cpu", ("1", 2), _amount(_container("resources", "limits", "cpu")), _quantity),
     Field(
-        "mock.resources.limits.memory", ("256Mi", "1Gi"), _amount(_container("resources", "limits", "memory")), _quantity
+        "mock.resources.limits.memory",
+        ("256Mi", "1Gi"),
+        _amount(_container("resources", "limits", "memory")),
+        _quantity,
     ),
     Field("fallback.to", ("mock", "none"), _settings("fallback", "to")),
     Field("fallback.afterFailures", (2, 9), _settings("fallback", "afterFailures")),
@@ -157,7 +160,11 @@ FIELDS: tuple[Field, ...] = (
     Field("access.requestsPerMinute", (5, 600), _settings("access", "requestsPerMinute")),
     Field("access.concurrentRequests", (1, 50), _settings("access", "concurrentRequests")),
     Field("access.trustedHops", (1, 3), _settings("access", "trustedHops")),
-    Field("access.corsOrigins", (["https://a.example"], ["https://a.example", "http://b"]), _settings("access", "corsOrigins")),
+    Field(
+        "access.corsOrigins",
+        (["https://a.example"], ["https://a.example", "http://b"]),
+        _settings("access", "corsOrigins"),
+    ),
     Field("backend.autoscaling.minReplicas", (1, 2), _scaler(lambda o: dig(o, "spec", "minReplicas")), needs=_scales),
     Field("backend.autoscaling.maxReplicas", (3, 5), _scaler(lambda o: dig(o, "spec", "maxReplicas")), needs=_scales),
     Field(
@@ -173,7 +180,7 @@ FIELDS: tuple[Field, ...] = (
         _deployment("strategy", "rollingUpdate", "maxUnavailable"),
         lambda value: 0 if value == "Surge" else 1,
     ),
-    Field("suspend", (True,), _deployment("replicas"), lambda value: 0),
+    Field("suspend", (True,), _deployment("replicas"), lambda _: 0),
     Field("expose.type", ("ClusterIP", "NodePort", "LoadBalancer"), _service(lambda o: o["spec"]["type"])),
     Field("expose.port", (8080, 443), _service(lambda o: o["spec"]["ports"][0]["port"])),
     Field(
@@ -198,7 +205,11 @@ FIELDS: tuple[Field, ...] = (
     Field("pods.nodeSelector", _SELECTORS, _template("spec", "nodeSelector")),
     Field("pods.tolerations", _TOLERATIONS, _template("spec", "tolerations")),
     Field("pods.priorityClassName", (PRIORITY_CLASS,), _template("spec", "priorityClassName")),
-    Field("pods.imagePullSecrets", ([{"name": "a"}], [{"name": "a"}, {"name": "b"}]), _template("spec", "imagePullSecrets")),
+    Field(
+        "pods.imagePullSecrets",
+        ([{"name": "a"}], [{"name": "a"}, {"name": "b"}]),
+        _template("spec", "imagePullSecrets"),
+    ),
     Field(
         "pods.imageRegistry",
         ("registry.example.com", "registry.example.com/mirror"),
@@ -246,6 +257,7 @@ def inconsistencies(raw: Object, world: Mapping[Id, Object]) -> list[str]:
 
 
 # Specs and changes at random -------------------------------------------------------------------------------------
+
 
 def random_spec(rng: random.Random, changes: int) -> Spec:
     """A valid spec of phase mock with that many changes from the smallest one."""
@@ -295,4 +307,3 @@ def _put(spec: Spec, path: str, value: Any) -> None:
     for step in parents:
         spec = spec.setdefault(step, {})
     spec[last] = value
-

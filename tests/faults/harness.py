@@ -34,7 +34,7 @@ class Scope:
 
     def rng(self, row: str) -> random.Random:
         """The row's own generator: the same whatever else runs."""
-        return random.Random(f"{self.seed}/{row}")  # noqa: S311 - a seeded choice
+        return random.Random(f"{self.seed}/{row}")
 
 
 @dataclass
@@ -106,7 +106,9 @@ class Harness:
     bench: Bench
     references: References
 
-    async def run(self, rows: Iterable[Row], scope: Scope, told: Callable[[Result], None] = lambda _: None) -> list[Result]:
+    async def run(
+        self, rows: Iterable[Row], scope: Scope, told: Callable[[Result], None] = lambda _: None
+    ) -> list[Result]:
         """Every row, many at once, and then those that need to be alone."""
         chosen = [r for r in rows if scope.full or not r.long_only]
         gate = asyncio.Semaphore(SIDE_BY_SIDE)

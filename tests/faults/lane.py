@@ -21,7 +21,7 @@ from tests.faults.oracles import Trial
 from tests.faults.process import OperatorProcess
 from tests.faults.proxy import Call, FaultProxy
 from tests.faults.state import State, learn_mask, state_of
-from tests.faults.world import Id, World
+from tests.faults.world import Change, Id, World
 from tests.support.operator import NAMESPACE as HOME
 from tests.support.operator import RELEASE
 
@@ -60,6 +60,16 @@ class Seat:
             assert time.monotonic() < end, f"the operator has not written {number} times within {timeout:g} s"
             await asyncio.sleep(0.02)
 
+    async def lists(self, times: int, timeout: float = 60) -> None:
+        """Wait until the operator has listed every kind that often from now on, and has acted on it."""
+        before, end = self._listed(), time.monotonic() + timeout
+        while self._listed() - before < times:
+            assert time.monotonic() < end, f"the operator has not listed {times} times within {timeout:g} s"
+            await asyncio.sleep(0.05)
+
+    def _listed(self) -> int:
+        return sum(c.verb == "list" and c.resource == "jobs" and c.status == 200 for c in self.proxy.trail)
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -86,6 +96,7 @@ class Lane:
     deletes_allowed: set[str] = field(default_factory=lambda: {"horizontalpodautoscalers"})
     bots: list[str] = field(default_factory=list)
     _mark: int = 0
+    _before: list[Change] = field(default_factory=list)
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
 
     # parts ------------------------------------------------------------------------------------------------------
@@ -209,7 +220,9 @@ class Lane:
             await self.world.until("settled", lambda: all(map(self.done, names)), timeout)
         except AssertionError as error:
             late = [n for n in names if not self.done(n)]
-            said = "; ".join(f"{n}: {self.condition(n).get('reason')}: {self.condition(n).get('message')}" for n in late[:3])
+            said = "; ".join(
+                f"{n}: {self.condition(n).get('reason')}: {self.condition(n).get('message')}" for n in late[:3]
+            )
             raise AssertionError(f"{error} ({len(late)} of {len(names)}): {said}") from None
 
     async def reason(self, name: str, *reasons: str, timeout: float = DRIFT_BOUND) -> Object:
@@ -239,8 +252,10 @@ class Lane:
     # for the oracles --------------------------------------------------------------------------------------------
 
     def mark(self) -> None:
-        """What was before is not judged."""
+        """What was before is not judged, but what is there now is known."""
         self._mark = len(self.world.history[self.namespace])
+        now, known = time.monotonic(), self.world.now[self.namespace].values()
+        self._before = [Change(int(o["metadata"]["resourceVersion"]), now, "MODIFIED", o) for o in known]
         for seat in self.seats:
             seat.proxy.trail.clear()
 
@@ -262,7 +277,7 @@ class Lane:
                 ends[name] = (self.state(name), *await references.of(raw["spec"]))
         return Trial(
             self.namespace,
-            self.world.history[self.namespace][self._mark :],
+            self._before + self.world.history[self.namespace][self._mark :],
             dict(self.world.now[self.namespace]),
             self.calls(),
             [line for seat in self.seats for line in seat.operator.lines()],
@@ -303,7 +318,9 @@ class References:
 
 
 @asynccontextmanager
-async def lane_on(bench: Bench, *, started: bool = True, labels: Mapping[str, str] | None = None, **settings: str) -> AsyncIterator[Lane]:
+async def lane_on(
+    bench: Bench, *, started: bool = True, labels: Mapping[str, str] | None = None, **settings: str
+) -> AsyncIterator[Lane]:
     """A fresh lane with one operator; all of it ends with the block."""
     namespace = f"lane-{uuid.uuid4().hex[:8]}"
     await bench.admin.create(NAMESPACE, None, {"metadata": {"name": namespace, "labels": dict(labels or {})}})

@@ -208,7 +208,9 @@ class _Safety:
     def see(self, change: Change, world: Mapping[Id, Object]) -> None:
         if self._canaries:
             text = str(change.obj)
-            self.found += [f"a secret's value is in {change.id.kind} {change.id.name}" for c in self._canaries if c in text]
+            self.found += [
+                f"a secret's value is in {change.id.kind} {change.id.name}" for c in self._canaries if c in text
+            ]
         if change.type == "ADDED" and change.id.kind in OWNED_BY_US and label(change.obj):
             self._owner(change, world)
         if change.id.kind == CLAIM.name and change.type == "DELETED":
@@ -277,5 +279,3 @@ def _plural(kind: str) -> str:
 def _content(obj: Object) -> Object:
     metadata = {k: v for k, v in obj["metadata"].items() if k not in ("resourceVersion", "managedFields", "generation")}
     return {**{k: v for k, v in obj.items() if k != "status"}, "metadata": metadata}
-
-

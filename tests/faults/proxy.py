@@ -1,4 +1,4 @@
-"""A fault proxy between one operator and the API server: numbers the calls, keeps their trail, breaks what it is told to.
+"""A fault proxy between one operator and the API server: keeps the trail of calls and breaks what it is told to.
 
 Fault models: Sieve (OSDI'22) - the process dies between two writes, sees old state, or never sees a change - and the
 API server's own failures. It must not know what a Chatbot is.
@@ -7,9 +7,10 @@ API server's own failures. It must not know what a Chatbot is.
 import asyncio
 import json
 import random
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -52,7 +53,9 @@ class Call:
         return self.writes and 200 <= self.status < 300
 
     def __str__(self) -> str:
-        return f"{self.verb} {self.resource} {self.name} -> {self.status or 'no answer'}{self.fault and ' '}{self.fault}"
+        return (
+            f"{self.verb} {self.resource} {self.name} -> {self.status or 'no answer'}{self.fault and ' '}{self.fault}"
+        )
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,9 @@ class Rule:
         """Whether this call meets the fault; counts it."""
         if call.resource == "leases" and "leases" not in self.resources:
             return False
-        if self.verbs and call.verb not in self.verbs or self.resources and call.resource not in self.resources:
+        if (self.verbs and call.verb not in self.verbs) or (self.resources and call.resource not in self.resources):
             return False
-        if self.names and call.name not in self.names or self.writes and not call.writes:
+        if (self.names and call.name not in self.names) or (self.writes and not call.writes):
             return False
         self.seen += 1
         spent = self.times is not None and self.hits >= self.times
@@ -131,7 +134,7 @@ class FaultProxy:
     """Plain HTTP on a free port of loopback; the operator's own token goes through to the API server."""
 
     def __init__(self, admin: Admin, *, seed: int = 0) -> None:
-        self._admin, self._rng = admin, random.Random(seed)  # noqa: S311 - a seeded choice
+        self._admin, self._rng = admin, random.Random(seed)
         self.trail: list[Call] = []
         self.rules: list[Rule] = []
         self.watch_filter: WatchFilter | None = None
@@ -149,10 +152,10 @@ class FaultProxy:
         self._streams: set[aiohttp.ClientResponse] = set()
         self.port = 0
 
-    async def start(self) -> "FaultProxy":
+    async def start(self, tls: ssl.SSLContext | None = None) -> "FaultProxy":
         runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
         self.port = runner.addresses[0][1]
         self._runner = runner
