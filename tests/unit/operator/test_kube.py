@@ -193,15 +193,25 @@ async def test_writes_go_out_as_they_must() -> None:
     assert create[:2] == ("POST", "/apis/events.k8s.io/v1/namespaces/ns/events")
 
 
+def with_hook(hook: Any) -> Configuration:
+    """Credentials that `hook` renews before each call, as the library does in a pod."""
+    configuration = Configuration()
+    configuration.api_key = {"BearerToken": "none"}
+    configuration.refresh_api_key_hook = hook
+    return configuration
+
+
 async def test_each_call_carries_the_token_of_the_moment_and_goes_past_the_proxy_of_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.delenv("NO_PROXY", raising=False)
     tokens = iter(("first", "second"))
-    configuration = Configuration()
-    configuration.api_key = {"BearerToken": "none"}
-    configuration.refresh_api_key_hook = lambda c: c.api_key.update(BearerToken=f"bearer {next(tokens)}")
+
+    def renew(configuration: Any) -> None:
+        configuration.api_key["BearerToken"] = f"bearer {next(tokens)}"
+
+    configuration = with_hook(renew)
     seen: list[str] = []
 
     async def note(request: web.Request) -> web.Response:
@@ -215,12 +225,10 @@ async def test_each_call_carries_the_token_of_the_moment_and_goes_past_the_proxy
 
 
 async def test_a_token_that_cannot_be_read_is_trouble_of_the_infrastructure() -> None:
-    def fail(_: Configuration) -> None:
+    def fail(_: Any) -> None:
         raise ConfigException("Token file exists but empty.")
 
-    configuration = Configuration()
-    configuration.api_key = {"BearerToken": "none"}
-    configuration.refresh_api_key_hook = fail
+    configuration = with_hook(fail)
 
     async def never(_: web.Request) -> web.Response:
         raise AssertionError("a call without its token")
