@@ -82,8 +82,11 @@ class Cluster(Protocol):
     async def replace(self, ref: Ref, body: Mapping[str, Any]) -> RawObject:
         """Put a whole object; with its resourceVersion as precondition."""
 
-    async def apply(self, ref: Ref, body: Mapping[str, Any]) -> RawObject:
-        """Server-side apply under the operator's manager, taking over fields of others."""
+    async def apply(self, ref: Ref, body: Mapping[str, Any], *, new: bool = False) -> RawObject:
+        """Server-side apply under the operator's manager, taking over fields of others.
+
+        With `new` it makes the object or raises Conflict: one that exists is not touched.
+        """
 
     async def merge(self, ref: Ref, body: Mapping[str, Any], subresource: str = "") -> RawObject:
         """JSON merge patch of an object or of its `status`."""

@@ -29,6 +29,9 @@ from chatbot_operator.names import MANAGER, SCALE_MANAGER
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 JSON = "application/json"
+NO_VERSION = "1"
+"""No object has this resource version: etcd counts from there. An apply that names it is refused where one exists."""
+
 PAGE = 500
 """Objects a page of a LIST: keeps the answers of a large cluster below a few MiB."""
 
@@ -113,8 +116,10 @@ class Kube:
     async def replace(self, ref: Ref, body: Mapping[str, Any]) -> RawObject:
         return await self._call("PUT", "update", ref.kind, _path(ref), {"fieldManager": MANAGER}, body)
 
-    async def apply(self, ref: Ref, body: Mapping[str, Any]) -> RawObject:
+    async def apply(self, ref: Ref, body: Mapping[str, Any], *, new: bool = False) -> RawObject:
         query = {"fieldManager": MANAGER, "force": "true"}
+        if new:
+            body = {**body, "metadata": {**body["metadata"], "resourceVersion": NO_VERSION}}
         return await self._call("PATCH", "patch", ref.kind, _path(ref), query, body, APPLY)
 
     async def merge(self, ref: Ref, body: Mapping[str, Any], subresource: str = "") -> RawObject:

@@ -4,7 +4,7 @@ It decides nothing about a Chatbot itself; it knows how to write only what diffe
 """
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,7 @@ from chatbot_operator.api.reasons import EventReason, Reason
 from chatbot_operator.cluster import (
     Cluster,
     ClusterError,
+    Conflict,
     Forbidden,
     Invalid,
     NotFound,
@@ -122,8 +123,7 @@ class Reconciler:
             await self.report(key, Reason.INVALID_SPEC, f"{error}. What served before goes on; correct that field.")
             return Outcome()
         memory = self._memory.setdefault(key, _Memory())
-        if snapshot.strangers:  # nobody tells us when they go
-            self._store.forget_strangers(key)
+        await self._look_again(key, snapshot.strangers, chatbot)
         decided, last = await self._rounds(key, chatbot, memory)
         if last.final:
             return Outcome()
@@ -214,19 +214,18 @@ class Reconciler:
         if ref in snapshot.strangers:
             return False
         live = snapshot.children.get(ref)
-        if live is None:
-            found = await self._look_up(key, ref, chatbot)
-            if found is not None:
-                return found
-        elif not belongs_to(live, chatbot.metadata.uid, key.name) or not self._differs(ref, wanted, live, memory):
-            return False
-        elif action.own_making and drift.applied_hash(live) != drift.wanted_hash(wanted):
-            if not self._may_roll(key):
-                memory.paced = True
+        if live is not None:
+            if not belongs_to(live, chatbot.metadata.uid, key.name) or not self._differs(ref, wanted, live, memory):
                 return False
-            self._rolling.add(key)
+            if action.own_making and drift.applied_hash(live) != drift.wanted_hash(wanted):
+                if not self._may_roll(key):
+                    memory.paced = True
+                    return False
+                self._rolling.add(key)
         self._leader.require()
-        response = await self._write(ref, wanted, live)
+        response = await (self._write(ref, wanted) if live else self._make(key, ref, wanted, chatbot))
+        if response is None:
+            return True
         self._store.put(response)
         deleted_by_hand = live is None and ref in memory.fingerprints
         edited_by_hand = live is not None and drift.applied_hash(live) == drift.wanted_hash(wanted)
@@ -236,29 +235,47 @@ class Reconciler:
             await self._recorder.post(chatbot, Message(EventReason.DRIFT_REPAIRED, f"{ref.kind} {ref.name} {what}."))
         return True
 
-    async def _write(self, ref: Ref, wanted: Mapping[str, Any], live: RawObject | None) -> RawObject:
+    async def _make(self, key: Key, ref: Ref, wanted: Mapping[str, Any], chatbot: Chatbot) -> RawObject | None:
+        """Make an object that the store does not know; None: there is one, which the store knows now.
+
+        An apply would merge into a stranger's object, and our owner reference would let it be deleted.
+        """
+        try:
+            return await self._cluster.apply(ref, drift.with_hash(wanted), new=True)
+        except Conflict:
+            if await self._look_up(key, ref, chatbot):
+                return None
+            raise
+
+    async def _write(self, ref: Ref, wanted: Mapping[str, Any]) -> RawObject:
         try:
             return await self._cluster.apply(ref, drift.with_hash(wanted))
         except Invalid:
-            if live is None or ref.kind != SERVICE:
+            if ref.kind != SERVICE:
                 raise
             # Ports are merged by number, but their names must be distinct: one that was renumbered by hand stays
             # beside ours and makes it invalid. A merge patch replaces the whole list.
             return await self._cluster.merge(ref, {"spec": {"ports": wanted["spec"]["ports"]}})
 
-    async def _look_up(self, key: Key, ref: Ref, chatbot: Chatbot) -> bool | None:
-        """Look once for an object that our watch may not show; None: there is none, so it may be made.
+    async def _look_again(self, key: Key, strangers: Iterable[Ref], chatbot: Chatbot) -> None:
+        """Whether the names that somebody else's objects had are still taken: nobody tells us when they go."""
+        for ref in strangers:
+            try:
+                await self._look_up(key, ref, chatbot)
+            except ClusterError as error:
+                log.info("%s: %s", ref, error.message, extra={"chatbot": str(key)})
 
-        An apply would merge into a stranger's object, and our owner reference would let it be deleted.
-        """
+    async def _look_up(self, key: Key, ref: Ref, chatbot: Chatbot) -> bool:
+        """Look at an object that our watch may not show; whether there is one."""
         try:
             found = await self._cluster.get(ref)
         except NotFound:
-            return None
-        if not belongs_to(found, chatbot.metadata.uid, key.name):
+            self._store.forget_stranger(key, ref)
+            return False
+        if belongs_to(found, chatbot.metadata.uid, key.name):
+            self._store.put_child(key, found)
+        else:
             self._store.put_stranger(key, found)
-            return True
-        self._store.put_child(key, found)
         return True
 
     def _differs(self, ref: Ref, wanted: Mapping[str, object], live: RawObject, memory: _Memory) -> bool:

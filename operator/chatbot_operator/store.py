@@ -121,7 +121,9 @@ class Store:
         """Take a child that our watch does not show: one that has lost the label by which it is filtered."""
         ref = ref_of(obj)
         self._owners[ref] = key
-        self._entries.setdefault(key, _Entry()).children[ref] = trim(obj)
+        entry = self._entries.setdefault(key, _Entry())
+        entry.children[ref] = trim(obj)
+        entry.strangers.pop(ref, None)
 
     def assume_replicas(self, key: Key, ref: Ref, replicas: int) -> None:
         """Note a count of pods that was just set; the watch brings the object itself."""
@@ -134,10 +136,10 @@ class Store:
         """Note that a child's name is taken by somebody else's object."""
         self._entries.setdefault(key, _Entry()).strangers[ref_of(obj)] = trim(obj)
 
-    def forget_strangers(self, key: Key) -> None:
-        """Forget whose names were taken, so that they are looked at again."""
+    def forget_stranger(self, key: Key, ref: Ref) -> None:
+        """That name is free again."""
         if key in self._entries:
-            self._entries[key].strangers.clear()
+            self._entries[key].strangers.pop(ref, None)
 
     @contextmanager
     def listing(self) -> Iterator[set[Ref]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from chatbot_operator.kube import NO_VERSION
 from tests.control_plane.conftest import Operated
 from tests.support.chatbot import Bot, manifest, now, operator_calls, tally
 from tests.support.cluster import make_namespace
@@ -18,9 +19,7 @@ def bot(operated: Operated, namespace: str) -> Bot:
     return Bot(operated.access, namespace)
 
 
-def test_a_create_costs_one_get_and_one_apply_a_child_one_scale_and_two_status_patches(
-    operated: Operated, bot: Bot
-) -> None:
+def test_a_create_costs_one_apply_a_child_one_scale_and_two_status_patches(operated: Operated, bot: Bot) -> None:
     started = now()
     bot.create().wait_ready()
     calls = tally(operator_calls(operated.access, started, namespace=bot.namespace))
@@ -28,8 +27,31 @@ def test_a_create_costs_one_get_and_one_apply_a_child_one_scale_and_two_status_p
     statuses = calls.pop(("patch", "chatbots/status", "demo"))
     assert (scale, statuses) == (1, 2)
     assert set(calls.values()) == {1}
-    assert {verb for verb, _, _ in calls} == {"get", "patch"}
-    assert sum(1 for verb, _, _ in calls if verb == "patch") == len(bot.children())
+    assert {verb for verb, _, _ in calls} == {"patch"}
+    assert len(calls) == len(bot.children())
+
+
+def test_the_api_server_refuses_an_apply_without_a_version_to_any_child_that_exists(bot: Bot) -> None:
+    """How the operator makes a child without looking first: an apply that names NO_VERSION makes or does nothing."""
+    bot.create().wait_ready()
+    arguments = ("-n", bot.namespace, "apply", "--server-side", "--force-conflicts", "-f", "-")
+    for child in bot.children():
+        live = bot.get(child)
+        metadata = {"name": live["metadata"]["name"], "resourceVersion": NO_VERSION}
+        body: dict[str, Any] = {"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": metadata}
+        body |= {key: live[key] for key in ("spec", "data") if key in live}
+        metadata["labels"] = {"stranger": "touched"}
+        refused = bot.access.kubectl(*arguments, input=json.dumps(body), check=False)
+        assert refused.returncode != 0, child
+        assert "object has been modified" in refused.stderr
+        assert "stranger" not in bot.get(child)["metadata"]["labels"]
+        if live["kind"] == "Service":
+            body["spec"] = {"ports": [{"port": 80}]}  # its address is the other's
+        metadata["name"] = "another"
+        bot.access.kubectl(*arguments, input=json.dumps(body))
+        kind = child.partition("/")[0]
+        assert bot.get(f"{kind}/another")["metadata"]["labels"] == {"stranger": "touched"}
+        bot.kubectl("delete", f"{kind}/another", "--wait=false")
 
 
 def test_every_child_is_owned_by_the_chatbot_and_carries_nothing_of_kopf(bot: Bot) -> None:

@@ -160,20 +160,22 @@ class SimulatedApi:
             raise Conflict(f"{ref} has been modified")
         return self._end("replace", ref, self.store(clone(body)))
 
-    async def apply(self, ref: Ref, body: Mapping[str, Any]) -> RawObject:
+    async def apply(self, ref: Ref, body: Mapping[str, Any], *, new: bool = False) -> RawObject:
         self._begin("apply", ref, body)
         old = self.objects.get(ref)
+        if new and old:
+            raise Conflict(f"{ref} has been modified")
         if "uid" in body["metadata"] and (old is None or old["metadata"]["uid"] != body["metadata"]["uid"]):
             raise Conflict(f"{ref}: uid mismatch")
-        new: Object = clone(old) if old else {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": {}}
+        result: Object = clone(old) if old else {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": {}}
         if old and ref.kind == CLAIM and _size(body) < _size(old):
             raise Invalid("spec.resources.requests.storage: a volume cannot shrink")
-        _give_up(new, self._applied.get(ref, {}), body)
-        merge_into(new, body)
-        self.admit(new)
+        _give_up(result, self._applied.get(ref, {}), body)
+        merge_into(result, body)
+        self.admit(result)
         # The uid is a precondition and never a field that a manager owns.
         self._applied[ref] = clone({**body, "metadata": {k: v for k, v in body["metadata"].items() if k != "uid"}})
-        return self._end("apply", ref, self.store(new))
+        return self._end("apply", ref, self.store(result))
 
     async def merge(self, ref: Ref, body: Mapping[str, Any], subresource: str = "") -> RawObject:
         verb = f"merge-{subresource}" if subresource else "merge"

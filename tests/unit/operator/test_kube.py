@@ -176,14 +176,17 @@ async def test_writes_go_out_as_they_must() -> None:
 
     deployment = Ref(DEPLOYMENT, "ns", "demo-backend")
     async with api(note) as (kube, _):
-        await kube.apply(deployment, {"a": 1})
+        await kube.apply(deployment, {"metadata": {"name": "demo-backend"}})
+        await kube.apply(deployment, {"metadata": {"name": "demo-backend"}}, new=True)
         await kube.scale(deployment, 3)
         await kube.merge(Ref(CHATBOT, "ns", "demo"), {"status": {}}, "status")
         await kube.delete(deployment, uid="u", resource_version="9")
         await kube.create(Ref(EVENT, "ns", "e"), {})
     base = "/apis/apps/v1/namespaces/ns/deployments/demo-backend"
-    apply, scale, merge, delete, create = sent
+    apply, make, scale, merge, delete, create = sent
     assert apply[:4] == ("PATCH", base, {"fieldManager": MANAGER, "force": "true"}, "application/apply-patch+yaml")
+    assert "resourceVersion" not in apply[4]["metadata"]
+    assert make == (*apply[:4], {"metadata": {"name": "demo-backend", "resourceVersion": "1"}})
     assert scale[:3] == ("PATCH", f"{base}/scale", {"fieldManager": SCALE_MANAGER})
     assert scale[4] == {"spec": {"replicas": 3}}
     assert merge[1] == "/apis/chatbot-operator.dev/v1alpha1/namespaces/ns/chatbots/demo/status"

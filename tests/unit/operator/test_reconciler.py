@@ -32,14 +32,14 @@ def refuse(world: World, ref: Ref, error: ClusterError) -> None:
     world.api.before = before
 
 
-async def test_a_create_costs_one_look_and_one_apply_for_each_child() -> None:
+async def test_a_create_costs_one_apply_for_each_child_and_no_look() -> None:
     world = World({"phase": "mock"})
     await world.reconcile()
     children = [c for c in world.api.calls if c[1].kind.name not in ("Chatbot", "Event")]
-    for verb in ("get", "apply"):
-        refs = [ref for v, ref in children if v == verb]
-        assert len(refs) == len(set(refs))
-    assert len([v for v, _ in children if v == "scale"]) <= 1
+    applied = [ref for verb, ref in children if verb == "apply"]
+    assert len(applied) == len(set(applied)) == 9
+    assert {verb for verb, _ in children} <= {"apply", "scale"}
+    assert len([verb for verb, _ in children if verb == "scale"]) <= 1
 
 
 async def test_a_settled_chatbot_costs_no_call() -> None:
@@ -118,10 +118,39 @@ async def test_a_strangers_object_is_never_written() -> None:
         world.deliver()
     assert world.api.objects[SERVICE_REF] == kept
     assert reason(world) == "NameConflict"
+    # Tried once; as long as the name is taken it is only looked at.
+    assert [verb for verb, ref in world.api.calls if ref == SERVICE_REF] == ["apply", "get", "get", "get"]
     world.api.drop(SERVICE_REF)
     await world.settle()
     assert SERVICE_REF in world.api.objects
     assert reason(world) == "Serving"
+
+
+async def test_a_strangers_object_that_cannot_be_looked_at_stays_a_strangers() -> None:
+    world = World({"phase": "mock"})
+    stranger = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": KEY.name, "namespace": KEY.namespace}}
+    kept = world.api.store({**stranger, "spec": {"ports": []}})
+    await world.reconcile()
+
+    def before(verb: str, ref: Ref, _: Any) -> None:
+        if verb == "get":
+            raise Transient("no answer")
+
+    world.api.before = before
+    outcome = await world.reconcile()
+    assert not outcome.failed
+    assert world.api.objects[SERVICE_REF] == kept
+    assert reason(world) == "NameConflict"
+
+
+async def test_a_child_of_ours_that_no_list_shows_is_found_and_gets_its_labels_back() -> None:
+    world = await settled({"phase": "mock"})
+    uid = world.api.objects[SERVICE_REF]["metadata"]["uid"]
+    world.api.change(SERVICE_REF, {"metadata": {"labels": None}})
+    world.start_operator()
+    await world.reconcile()
+    found = world.api.objects[SERVICE_REF]["metadata"]
+    assert (found["uid"], found["labels"][names.CHATBOT_LABEL]) == (uid, KEY.name)
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,7 @@ def test_of_any_spec_pods_are_restricted_and_our_labels_and_replicas_are_ours(sp
     assert container["resources"]["limits"]["memory"] == container["resources"]["requests"]["memory"]
 
 
+@settings(deadline=None)
 @given(NAMES)
 def test_of_any_name_every_child_has_a_name_of_its_kind_and_none_twice(name: str) -> None:
     scene = Scene({"phase": "mock"})

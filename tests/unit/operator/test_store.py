@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatbot_operator import names
-from chatbot_operator.kinds import CHATBOT, CONFIG_MAP, POD, SERVICE, Key, Ref
+from chatbot_operator.kinds import CHATBOT, CONFIG_MAP, POD, SERVICE, Key, Ref, ref_of
 from chatbot_operator.store import Store, trim
 
 KEY = Key("ns", "demo")
@@ -123,7 +123,10 @@ def test_strangers_are_known_until_they_are_forgotten_or_become_ours() -> None:
     store.put(service(version=2))
     assert store.snapshot(KEY).strangers == {}
     store.put_stranger(KEY, service("other", owner=""))
-    store.forget_strangers(KEY)
+    store.forget_stranger(KEY, ref_of(service("other")))
+    assert store.snapshot(KEY).strangers == {}
+    store.put_stranger(KEY, service(owner=""))
+    store.put_child(KEY, service(version=3))
     assert store.snapshot(KEY).strangers == {}
 
 
