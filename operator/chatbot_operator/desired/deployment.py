@@ -16,6 +16,9 @@ CONTAINER = "runtime"
 ENGINELESS = "engineless"
 """The revision of pods that run while the weights are still on their way."""
 
+_HUNG_SECONDS = 5
+"""What liveness gives up gets this long to end, not the pod's whole grace: what hangs finishes no answer in it."""
+
 _DRAIN_MARGIN_SECONDS = 5
 """The runtime ends what still streams this long before the kubelet kills it, so that a client gets an error event."""
 
@@ -111,6 +114,7 @@ def _runtime(chatbot: Chatbot, settings: Settings, own_revision: str) -> dict[st
             "httpGet": {"path": "/livez", "port": "internal"},
             "periodSeconds": 5,
             "initialDelaySeconds": 10,
+            "terminationGracePeriodSeconds": _HUNG_SECONDS,
             **probe,
         },
         "securityContext": {
