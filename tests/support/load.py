@@ -47,7 +47,7 @@ class Load:
     def result(self) -> Tally:
         """Stop it, wait for its running answers, and count."""
         self.bot.kubectl("exec", self.name, "--", "touch", str(STOP))
-        found = json.loads(wait_for("the load has reported", lambda: self._last(REPORT, 1), 90))
+        found = json.loads(wait_for("the load has reported", lambda: self._last(REPORT, 1), 90, 0.5))
         return Tally(**found)
 
 
@@ -93,7 +93,7 @@ def load(
     }
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {POD_LABEL: "true"}}, "spec": spec}
     bot.access.apply(data, pod, namespace=bot.namespace)
-    wait_for("the load runs", lambda: STARTED in bot.kubectl("logs", name, check=False), 60)
+    wait_for("the load runs", lambda: STARTED in bot.kubectl("logs", name, check=False), 90, 0.5)
     try:
         yield Load(bot, name)
     finally:

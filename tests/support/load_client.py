@@ -33,11 +33,11 @@ class Job:
 
 @dataclass
 class Tally:
-    """How many answers came, what was wrong with some, and from when to when each stream ran (Unix time)."""
+    """How many answers came, what was wrong with some, and from when to when those and each stream ran (Unix time)."""
 
     short: int = 0
     streams: int = 0
-    problems: list[tuple[float, str]] = field(default_factory=list)
+    problems: list[tuple[float, float, str]] = field(default_factory=list)
     spans: list[tuple[float, float]] = field(default_factory=list)
 
 
@@ -96,7 +96,7 @@ async def client(job: Job, tally: Tally, end: float, *, stream: bool, kept: bool
             began = time.time()
             problem = await ask(own, job, stream=stream)
             if problem:
-                tally.problems.append((time.time(), f"{'stream' if stream else 'short'}: {problem}"))
+                tally.problems.append((began, time.time(), f"{'stream' if stream else 'short'}: {problem}"))
             if stream:
                 tally.streams += 1
                 tally.spans.append((began, time.time()))
