@@ -30,8 +30,12 @@ def registry(
         if (obj.get("apiVersion", ""), obj.get("kind", "")) not in BY_API or not serves(obj["metadata"]["namespace"]):
             return
         key = store.remove(obj) if event["type"] == "DELETED" else store.put(obj)
-        if key is not None:
-            queue.add(key, urgent=kind_of(obj) == CHATBOT)
+        if key is None:
+            return
+        if kind_of(obj) == CHATBOT:
+            queue.add(key, urgent=True)
+        else:
+            queue.add_soon(key)
 
     async def on_lease(**_: Any) -> None:
         lease_seen()

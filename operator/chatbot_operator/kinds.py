@@ -1,7 +1,6 @@
 """The kinds of objects that the operator reads and writes, as data. It must not know any client."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 RawObject = Mapping[str, Any]
@@ -11,8 +10,7 @@ GROUP = "chatbot-operator.dev"
 API_VERSION = f"{GROUP}/v1alpha1"
 
 
-@dataclass(frozen=True, order=True)
-class Kind:
+class Kind(NamedTuple):
     """One API resource: what a URL and a manifest need to name it."""
 
     name: str

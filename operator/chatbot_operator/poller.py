@@ -97,4 +97,4 @@ class Poller:
             report = await self._client.ask(ip=pod.ip, namespace=pod.ref.namespace, name=pod.ref.name)
         if self._reports.get(pod.instance) != report:
             self._reports[pod.instance] = report
-            self._queue.add(key)
+            self._queue.add_soon(key)

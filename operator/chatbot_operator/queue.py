@@ -9,6 +9,9 @@ from itertools import count
 
 from chatbot_operator.kinds import Key
 
+MOMENT_SECONDS = 0.2
+"""Children change in bursts, and one look at them costs as much as many: for so long news of them are gathered."""
+
 
 class Queue:
     """A work queue with a dirty set, a busy set and delayed keys.
@@ -58,9 +61,14 @@ class Queue:
         self._ready[key] = None
         self._wake.set()
 
+    def add_soon(self, key: Key) -> None:
+        """It is this key's turn in a moment, together with whatever else happens to it until then."""
+        if key not in self._ready:
+            self.add_later(key, MOMENT_SECONDS)
+
     def add_later(self, key: Key, seconds: float) -> None:
-        """It is this key's turn in some seconds; the earliest wish counts."""
-        self._schedule(key, self._clock() + seconds)
+        """It is this key's turn in some seconds, but not before its back-off ends; the earliest wish counts."""
+        self._schedule(key, max(self._clock() + seconds, self._blocked.get(key, 0.0)))
 
     async def get(self) -> Key:
         """The next key; it is busy until `done`, `failed` or `forget`."""
@@ -69,6 +77,7 @@ class Queue:
             key = next((k for k in self._ready if k not in self._busy), None)
             if key is not None:
                 del self._ready[key]
+                self._due.pop(key, None)  # this turn is what was wished for
                 self._busy.add(key)
                 return key
             self._wake.clear()

@@ -9,11 +9,13 @@ from chatbot_operator import poller as module
 from chatbot_operator.kinds import POD, Key, ref_of
 from chatbot_operator.pods import PodClient
 from chatbot_operator.poller import Poller
-from chatbot_operator.queue import Queue
+from chatbot_operator.queue import MOMENT_SECONDS, Queue
 from chatbot_operator.reports import PodReport
 from chatbot_operator.settings import Settings
 from chatbot_operator.store import Store
 from tests.support.simulated_world import KEY, settled
+
+OTHER = Key("chat", "other")
 
 
 class Asked:
@@ -102,15 +104,21 @@ async def test_a_standby_asks_nobody(monkeypatch: Any) -> None:
 
 async def test_a_report_that_differs_makes_it_the_chatbots_turn_and_the_same_does_not(monkeypatch: Any) -> None:
     async with polling("mock", monkeypatch) as (world, names):
-        assert await asyncio.wait_for(world.queue.get(), 5) == KEY
         await until(lambda: len(world.poller.reports) == len(names))
+        world.now += MOMENT_SECONDS
+        assert await asyncio.wait_for(world.queue.get(), 5) == KEY
         world.queue.done(KEY)
-        while world.queue.depth:
-            world.queue.done(await world.queue.get())
         world.now += 3.1
         await until(lambda: len(world.asked.names) == 2 * len(names))
         await some_turns()
-        assert world.queue.depth == 0
+        world.now += MOMENT_SECONDS
+        turn = asyncio.create_task(world.queue.get())
+        await some_turns()
+        assert not turn.done()
         world.asked.report = PodReport(problem="something else")
         world.now += 3.1
-        assert await asyncio.wait_for(world.queue.get(), 5) == KEY
+        await until(lambda: len(world.asked.names) == 3 * len(names))
+        await some_turns()
+        world.now += MOMENT_SECONDS
+        world.queue.add(OTHER)  # a real clock wakes it; this one does not
+        assert {await asyncio.wait_for(turn, 5), await asyncio.wait_for(world.queue.get(), 5)} == {KEY, OTHER}

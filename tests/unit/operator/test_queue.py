@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from chatbot_operator.kinds import Key
-from chatbot_operator.queue import Queue
+from chatbot_operator.queue import MOMENT_SECONDS, Queue
 
 ONE, TWO = Key("chat", "one"), Key("chat", "two")
 
@@ -115,6 +115,58 @@ async def test_a_told_pause_is_kept(queue: Queue) -> None:
     queue.add(ONE)
     await queue.get()
     assert queue.failed(ONE, retry_after=7) == 7
+
+
+async def test_news_of_children_are_one_turn_a_moment_after_the_first(queue: Queue, clock: Clock) -> None:
+    queue.add_soon(ONE)
+    assert await waits(queue)
+    clock.now = MOMENT_SECONDS / 2
+    queue.add_soon(ONE)
+    clock.now = MOMENT_SECONDS
+    assert await queue.get() == ONE
+    queue.done(ONE)
+    clock.now = 100
+    assert await waits(queue)
+
+
+async def test_news_of_children_do_not_delay_a_turn_that_has_come(queue: Queue, clock: Clock) -> None:
+    queue.add(ONE)
+    queue.add_soon(ONE)
+    assert await queue.get() == ONE
+    queue.done(ONE)
+    clock.now = 100
+    assert await waits(queue)
+
+
+async def test_a_turn_that_comes_earlier_is_the_one_that_was_wished_for(queue: Queue, clock: Clock) -> None:
+    queue.add_soon(ONE)
+    queue.add(ONE, urgent=True)
+    assert await queue.get() == ONE
+    queue.done(ONE)
+    clock.now = 100
+    assert await waits(queue)
+
+
+async def test_what_happens_while_a_key_is_handled_is_looked_at_afterwards(queue: Queue, clock: Clock) -> None:
+    queue.add(ONE)
+    await queue.get()
+    queue.add_soon(ONE)
+    clock.now = MOMENT_SECONDS
+    assert await waits(queue)
+    queue.done(ONE)
+    assert await queue.get() == ONE
+
+
+async def test_neither_news_nor_a_wish_end_a_back_off(queue: Queue, clock: Clock) -> None:
+    queue.add(ONE)
+    await queue.get()
+    delay = queue.failed(ONE)
+    queue.add_soon(ONE)
+    queue.add_later(ONE, 0)
+    clock.now = delay * 0.99
+    assert await waits(queue)
+    clock.now = delay
+    assert await queue.get() == ONE
 
 
 async def test_of_two_wishes_the_earlier_counts(queue: Queue, clock: Clock) -> None:
