@@ -19,6 +19,9 @@ ENGINELESS = "engineless"
 _HUNG_SECONDS = 5
 """What liveness gives up gets this long to end, not the pod's whole grace: what hangs finishes no answer in it."""
 
+_START_SECONDS = 120
+"""Liveness begins once the runtime has answered, or after this: on a busy node it would kill every start, for ever."""
+
 _DRAIN_MARGIN_SECONDS = 5
 """The runtime ends what still streams this long before the kubelet kills it, so that a client gets an error event."""
 
@@ -92,6 +95,7 @@ def _runtime(chatbot: Chatbot, settings: Settings, own_revision: str) -> dict[st
         "CHATBOT_GRACE_SECONDS": str(max(1, settings.grace_seconds - _DRAIN_MARGIN_SECONDS)),
     }
     probe = {"timeoutSeconds": 2, "failureThreshold": 3}
+    live = {"httpGet": {"path": "/livez", "port": "internal"}}
     mounts = [
         {"name": "settings", "mountPath": "/etc/chatbot/settings", "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of this pod alone
@@ -110,13 +114,8 @@ def _runtime(chatbot: Chatbot, settings: Settings, own_revision: str) -> dict[st
         ],
         "resources": resources(effective.backend_resources(chatbot.spec, chatbot.spec.phase)),
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "internal"}, "periodSeconds": 1, **probe},
-        "livenessProbe": {
-            "httpGet": {"path": "/livez", "port": "internal"},
-            "periodSeconds": 5,
-            "initialDelaySeconds": 10,
-            "terminationGracePeriodSeconds": _HUNG_SECONDS,
-            **probe,
-        },
+        "startupProbe": {**live, "periodSeconds": 1, **probe, "failureThreshold": _START_SECONDS},
+        "livenessProbe": {**live, "periodSeconds": 5, **probe, "terminationGracePeriodSeconds": _HUNG_SECONDS},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,

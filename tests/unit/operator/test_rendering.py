@@ -124,6 +124,10 @@ def test_of_any_spec_pods_are_restricted_and_our_labels_and_replicas_are_ours(sp
     # F1: else a hung runtime would keep its pod for the whole grace that is meant for streams.
     assert container["livenessProbe"]["terminationGracePeriodSeconds"] <= 10
     assert template["spec"]["terminationGracePeriodSeconds"] > 300
+    # Else liveness kills every start on a node so busy that a start takes longer than liveness waits.
+    start = container["startupProbe"]
+    assert start["httpGet"] == container["livenessProbe"]["httpGet"]
+    assert start["periodSeconds"] * start["failureThreshold"] >= 60
 
 
 @settings(deadline=None)
