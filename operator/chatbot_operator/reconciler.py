@@ -40,6 +40,7 @@ ROUNDS = 8
 """One round's writes uncover the next (first a Deployment, then its autoscaler); needing more than these is a bug."""
 
 PACED_SECONDS = 5.0
+OUTDATED_SECONDS = 0.5
 COUNTS_HELD = 5
 """Mere counts of pods are held back this many times longer than a condition."""
 
@@ -53,12 +54,20 @@ class _Memory:
 
     fingerprints: dict[Ref, tuple[str, str]] = field(default_factory=dict)
     """What we wanted of a child, and what our own apply of it got back."""
+    alike: dict[Ref, tuple[str, RawObject]] = field(default_factory=dict)
+    """What we wanted of a child when it was compared last, and the child: it was as wanted."""
     problems: dict[Ref, WriteProblem] = field(default_factory=dict)
     complaints: dict[str, str] = field(default_factory=dict)
     looked_at: float | None = None
     held: tuple[bool, float] | None = None
     """A change of status that is held back: whether it is news, and since when."""
     paced: bool = False
+    confirmed: bool = False
+    """The Chatbot was read anew in this reconcile."""
+
+
+class _Outdated(Exception):
+    """The Chatbot that is being reconciled is gone, or is another one of its name by now."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +132,16 @@ class Reconciler:
             await self.report(key, Reason.INVALID_SPEC, f"{error}. What served before goes on; correct that field.")
             return Outcome()
         memory = self._memory.setdefault(key, _Memory())
+        memory.confirmed = False
         await self._look_again(key, snapshot.strangers, chatbot)
-        decided, last = await self._rounds(key, chatbot, memory)
+        try:
+            decided, last = await self._rounds(key, chatbot, memory)
+        except _Outdated:
+            return Outcome(requeue_after=OUTDATED_SECONDS)
         if last.final:
             return Outcome()
+        if last.retry_after is not None:  # told to wait: not even the status is written before
+            return Outcome(failed=True, retry_after=last.retry_after)
         wait = await self._write_status(key, chatbot, decided, memory)
         if decided.settled:
             self._settled.add(key)
@@ -213,27 +228,48 @@ class Reconciler:
         snapshot = self._store.snapshot(key)
         if ref in snapshot.strangers:
             return False
-        live = snapshot.children.get(ref)
+        live, hashed = snapshot.children.get(ref), drift.wanted_hash(wanted)
         if live is not None:
-            if not belongs_to(live, chatbot.metadata.uid, key.name) or not self._differs(ref, wanted, live, memory):
+            if not belongs_to(live, chatbot.metadata.uid, key.name) or _same(ref, wanted, hashed, live, memory):
                 return False
-            if action.own_making and drift.applied_hash(live) != drift.wanted_hash(wanted):
+            if action.own_making and drift.applied_hash(live) != hashed:
                 if not self._may_roll(key):
                     memory.paced = True
                     return False
                 self._rolling.add(key)
         self._leader.require()
-        response = await (self._write(ref, wanted) if live else self._make(key, ref, wanted, chatbot))
+        if live is None:
+            await self._confirm(key, chatbot, memory)
+            response = await self._make(key, ref, wanted, chatbot)
+        else:
+            response = await self._write(key, ref, wanted, live, chatbot)
         if response is None:
             return True
         self._store.put(response)
         deleted_by_hand = live is None and ref in memory.fingerprints
-        edited_by_hand = live is not None and drift.applied_hash(live) == drift.wanted_hash(wanted)
-        memory.fingerprints[ref] = drift.wanted_hash(wanted), drift.fingerprint(wanted, response)
+        edited_by_hand = live is not None and drift.applied_hash(live) == hashed
+        memory.fingerprints[ref] = hashed, drift.fingerprint(wanted, response)
         if deleted_by_hand or edited_by_hand:
             what = "was deleted and is made again" if deleted_by_hand else "was edited and is put right"
             await self._recorder.post(chatbot, Message(EventReason.DRIFT_REPAIRED, f"{ref.kind} {ref.name} {what}."))
         return True
+
+    async def _confirm(self, key: Key, chatbot: Chatbot, memory: _Memory) -> None:
+        """Before something is made, read the Chatbot itself: a watch may be behind, and what is made for one that is
+        gone stands in the way of its successor of the same name until it is collected. Raises _Outdated."""
+        if memory.confirmed:
+            return
+        known = self._store.snapshot(key).chatbot
+        try:
+            found = await self._cluster.get(Ref(CHATBOT, key.namespace, key.name))
+        except NotFound:
+            if known is not None:
+                self._store.remove(known)
+            raise _Outdated from None
+        if found["metadata"]["uid"] != chatbot.metadata.uid or "deletionTimestamp" in found["metadata"]:
+            self._store.put(found)
+            raise _Outdated
+        memory.confirmed = True
 
     async def _make(self, key: Key, ref: Ref, wanted: Mapping[str, Any], chatbot: Chatbot) -> RawObject | None:
         """Make an object that the store does not know; None: there is one, which the store knows now.
@@ -247,9 +283,18 @@ class Reconciler:
                 return None
             raise
 
-    async def _write(self, ref: Ref, wanted: Mapping[str, Any]) -> RawObject:
+    async def _write(
+        self, key: Key, ref: Ref, wanted: Mapping[str, Any], live: RawObject, chatbot: Chatbot
+    ) -> RawObject:
+        """Change exactly the object that was looked at: one that was deleted meanwhile is not made anew by this."""
+        body = drift.with_hash(wanted)
+        body["metadata"] = {**body["metadata"], "uid": live["metadata"]["uid"]}
         try:
-            return await self._cluster.apply(ref, drift.with_hash(wanted))
+            return await self._cluster.apply(ref, body)
+        except Conflict:
+            if not await self._look_up(key, ref, chatbot):
+                self._store.remove(live)
+            raise
         except Invalid:
             if ref.kind != SERVICE:
                 raise
@@ -277,15 +322,6 @@ class Reconciler:
         else:
             self._store.put_stranger(key, found)
         return True
-
-    def _differs(self, ref: Ref, wanted: Mapping[str, object], live: RawObject, memory: _Memory) -> bool:
-        hashed = drift.wanted_hash(wanted)
-        if drift.applied_hash(live) != hashed:
-            return True
-        known = memory.fingerprints.get(ref)
-        if known is not None and known[0] == hashed:
-            return known[1] != drift.fingerprint(wanted, live)
-        return not drift.same(wanted, live)
 
     def _may_roll(self, key: Key) -> bool:
         return len(self._rolling - {key}) < self._settings.rollouts_at_once
@@ -366,3 +402,20 @@ class Reconciler:
         self._rolling.discard(key)
         self._settled.discard(key)
         self._recorder.forget(key)
+
+
+def _same(ref: Ref, wanted: RawObject, hashed: str, live: RawObject, memory: _Memory) -> bool:
+    """Whether a child is as wanted; `hashed` names what is wanted. The very object is not compared twice."""
+    if drift.applied_hash(live) != hashed:
+        return False
+    before = memory.alike.get(ref)
+    if before is not None and before[0] == hashed and before[1] is live:
+        return True
+    known = memory.fingerprints.get(ref)
+    if known is not None and known[0] == hashed:
+        same = known[1] == drift.fingerprint(wanted, live)
+    else:
+        same = drift.same(wanted, live)
+    if same:
+        memory.alike[ref] = hashed, live
+    return same

@@ -14,6 +14,7 @@ from chatbot_operator.store import Store
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 1.0
+"""Pause after a list that failed; it doubles up to the time between two full lists."""
 
 
 class Sync:
@@ -37,17 +38,21 @@ class Sync:
 
     async def run(self) -> None:
         """List for ever."""
+        pause = FIRST_RETRY_SECONDS
         while True:
             started = self._clock()
             missing = await self._everything()
             if not missing:
+                pause = FIRST_RETRY_SECONDS
                 self.finished_at = self._clock()
                 self._took(self.finished_at - started)
                 if not self.ready.is_set():
                     log.info("every kind is listed")
                     self.ready.set()
                 self._add_unsettled()
-            await asyncio.sleep(self._settings.resync_seconds if not missing else FIRST_RETRY_SECONDS)
+            await asyncio.sleep(pause if missing else self._settings.resync_seconds)
+            if missing:
+                pause = min(2 * pause, max(FIRST_RETRY_SECONDS, self._settings.resync_seconds))
 
     def add_all(self) -> None:
         """It is every Chatbot's turn."""
@@ -61,17 +66,17 @@ class Sync:
                 self._queue.add(key)
 
     async def _everything(self) -> list[Kind]:
-        missing = []
+        missing, changed = [], set[Key]()
         for kind in WATCHED_KINDS:
             try:
-                changed = await self._list(kind)
+                changed |= await self._list(kind)
             except ClusterError as error:
                 log.warning("list of %s: %s: %s", kind.plural, type(error).__name__, error.message)
                 missing.append(kind)
-                continue
-            if self.ready.is_set():
-                for key in changed:
-                    self._queue.add(key)
+        # Only now: after an outage nothing is to be said of a world of which one half is new and the other old.
+        if self.ready.is_set():
+            for key in changed:
+                self._queue.add(key)
         return missing
 
     async def _list(self, kind: Kind) -> set[Key]:

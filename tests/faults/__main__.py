@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=SEED, help="chooses the share (default: %(default)s)")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="only every N-th row, from the I-th on")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the report there too")
+    parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep every operator's log and calls in there")
     arguments = parser.parse_args()
     try:
         index, count = map(int, arguments.shard.split("/"))
@@ -29,7 +30,7 @@ def main() -> int:
     except (LookupError, ValueError) as error:
         parser.error(str(error))
     scope = Scope(arguments.seed, arguments.full)
-    results = asyncio.run(_run(rows, scope))
+    results = asyncio.run(_run(rows, scope, arguments.logs))
     text = markdown(results, scope)
     print(text)
     if arguments.report:
@@ -38,7 +39,7 @@ def main() -> int:
     return 1 if any(r.error for r in results) else 0
 
 
-async def _run(rows: list[Row], scope: Scope) -> list[Result]:
+async def _run(rows: list[Row], scope: Scope, logs: Path | None) -> list[Result]:
     done = 0
 
     def told(result: Result) -> None:
@@ -48,7 +49,7 @@ async def _run(rows: list[Row], scope: Scope) -> list[Result]:
         print(f"{done:>3}/{len(rows)}  {result.row.id:<16} {verdict:<6} {result.seconds:6.1f} s", file=sys.stderr)
 
     with fresh_control_plane() as access, tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        async with harness_on(access, Path(folder)) as harness:
+        async with harness_on(access, logs or Path(folder)) as harness:
             return await harness.run(rows, scope, told)
 
 

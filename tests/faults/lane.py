@@ -121,7 +121,7 @@ class Lane:
         """One more operator, not started yet."""
         proxy = await FaultProxy(self.admin, seed=len(self.seats)).start()
         folder = self.bench.folder / self.namespace
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True, parents=True)
         kubeconfig = folder / f"{identity}.kubeconfig"
         kubeconfig.write_text(json.dumps(kubeconfig_for(f"http://127.0.0.1:{proxy.port}", self.bench.token)))
         kubeconfig.chmod(0o600)
@@ -144,8 +144,9 @@ class Lane:
     async def create(self, spec: Mapping[str, Any] | None = None, name: str = "") -> str:
         """A new Chatbot of phase mock; its name."""
         name = name or self.fresh_name()
-        await self.admin.chatbot(self.namespace, name, {"phase": "mock", **(spec or {})})
+        made = await self.admin.chatbot(self.namespace, name, {"phase": "mock", **(spec or {})})
         self.bots.append(name)
+        await self._seen(made)
         return name
 
     async def put(self, name: str, spec: Mapping[str, Any]) -> None:
@@ -153,16 +154,28 @@ class Lane:
         while True:
             live = await self.admin.get(CHATBOT, self.namespace, name)
             try:
-                await self.admin.replace(CHATBOT, {**live, "spec": {"phase": "mock", **spec}})
+                done = await self.admin.replace(CHATBOT, {**live, "spec": {"phase": "mock", **spec}})
             except Refused as error:
                 if error.status != 409:
                     raise
             else:
+                await self._seen(done)
                 return
 
     async def patch(self, name: str, **spec: Any) -> None:
         """A merge patch of the spec."""
-        await self.admin.merge(CHATBOT, self.namespace, name, {"spec": spec})
+        await self._seen(await self.admin.merge(CHATBOT, self.namespace, name, {"spec": spec}))
+
+    async def _seen(self, chatbot: Object) -> None:
+        """Wait until the onlooker knows what was just done: what is asked of it next is about this generation."""
+        name, generation = chatbot["metadata"]["name"], chatbot["metadata"]["generation"]
+
+        def current() -> bool:
+            live = self.live(CHATBOT, name)
+            same = live is not None and live["metadata"]["uid"] == chatbot["metadata"]["uid"]
+            return bool(same and live and live["metadata"]["generation"] >= generation)
+
+        await self.world.until(f"the onlooker sees {name}", current, 60)
 
     async def delete(self, name: str) -> None:
         """Delete the Chatbot and wait until nothing of it is left."""
@@ -335,6 +348,8 @@ async def lane_on(
         for seat in lane.seats:
             await seat.operator.kill(restart=False)
             await seat.proxy.stop()
+            trail = "".join(f"{call.at:.3f} {call.namespace} {call}\n" for call in seat.proxy.trail)
+            seat.operator.log.with_suffix(".calls").write_text(trail)
         try:
             await bench.admin.delete(NAMESPACE, None, namespace)
         except Refused as error:

@@ -174,13 +174,14 @@ class _Honesty:
                 self.found.append(f"{name}: {condition['type']} is {condition['status']} without reason or message")
         counts = self._window(self._ready[name], change.at)
         said = available.get("status")
+        when = f"in version {change.version} ({available.get('reason')}, {ready.get('reason')})"
         if said == "True" and not any(counts):
-            self.found.append(f"{name}: Available was said with no ready pod for {self._lag:g} s")
+            self.found.append(f"{name}: Available was said with no ready pod for {self._lag:g} s, {when}")
         if said == "False" and counts and all(counts):
-            self.found.append(f"{name}: Available was denied with ready pods for {self._lag:g} s")
+            self.found.append(f"{name}: Available was denied with ready pods for {self._lag:g} s, {when}")
         current = generation == change.obj["metadata"]["generation"]
         if ready.get("status") == "True" and current and not self._was_rolled_out(change):
-            self.found.append(f"{name}: Ready was said and the Deployment was not rolled out")
+            self.found.append(f"{name}: Ready was said and the Deployment was not rolled out, {when}")
 
     def _was_rolled_out(self, change: Change) -> bool:
         try:
@@ -244,13 +245,14 @@ class _Safety:
         for id_, raw in world.items():
             if id_.kind != CHATBOT.name:
                 continue
+            uid = raw["metadata"]["uid"]
             if may_go_dark(raw) or "deletionTimestamp" in raw["metadata"]:
-                self._served.discard(id_.name)
+                self._served.discard(uid)
             elif counts[id_.name]:
-                self._served.add(id_.name)
-                self._dark.discard(id_.name)
-            elif id_.name in self._served and id_.name not in self._dark:
-                self._dark.add(id_.name)
+                self._served.add(uid)
+                self._dark.discard(uid)
+            elif uid in self._served and uid not in self._dark:
+                self._dark.add(uid)
                 self.found.append(f"{id_.name}: no ready endpoint behind the Service")
 
 

@@ -210,7 +210,7 @@ class FaultProxy:
         if self.refuses:
             call.fault = "refused"
             return exchange.hang_up()
-        if self.token is not None and request.headers.get("Authorization") != f"Bearer {self.token}":
+        if self.token is not None and request.headers.get("Authorization", "").split(" ")[-1] != self.token:
             call.fault, call.status = "token", 401
             return status_reply(401, "Unauthorized", "Unauthorized").respond()
         for rule in self.rules:

@@ -1,6 +1,7 @@
 """Rows B of the design, R2 and R3: the API server and the way to it fail."""
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -109,6 +110,7 @@ def watch_fails(code: int, reason: str) -> Callable[[Run], Awaitable[None]]:
 
     async def script(run: Run) -> None:
         lane, bots = run.lane, await start(run, 2)
+        lane.lag = RESYNC + 5
         lane.proxy.rules.append(Rule(watch_error(code, reason), verbs=frozenset({"watch"}), times=28))
         lane.proxy.close_watches()
         await work(lane, bots)
@@ -324,7 +326,7 @@ async def throttled(run: Run) -> None:
         if call.writes:
             by_bot.setdefault(call.name.split("-")[0], []).append(call.at)
     for name, times in by_bot.items():
-        early = [b - a for a, b in zip(times, times[1:], strict=False) if b - a < 0.8 * pause]
+        early = [b - a for a, b in itertools.pairwise(times) if b - a < 0.8 * pause]
         assert not early, f"{name}: called again {early[0]:.2f} s after being told to wait {pause} s"
     await healed(run)
     await run.check(waive=("O6",))

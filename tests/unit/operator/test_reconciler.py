@@ -235,3 +235,48 @@ async def test_the_count_of_pods_is_only_ever_set_by_scale() -> None:
     assert len(seen) == 2
     assert Ref(AUTOSCALER, *BACKEND[1:]) in world.api.objects
     assert Ref(CONFIG_MAP, *BACKEND[1:]) in world.api.objects
+
+
+async def test_whoever_is_told_to_wait_writes_nothing_before_that() -> None:
+    world = World({"phase": "mock"})
+    refuse(world, SERVICE_REF, Throttled("slow", retry_after=9))
+    await world.reconcile()
+    assert world.api.calls[-1] == ("apply", SERVICE_REF)
+
+
+async def test_nothing_is_made_for_a_chatbot_that_is_gone_though_no_watch_has_told_of_it() -> None:
+    world = await settled({"phase": "mock"})
+    world.api.drop(SERVICE_REF)
+    world.deliver()
+    world.api.drop(REF)
+    await world.reconcile()
+    assert SERVICE_REF not in world.api.objects
+    assert world.snapshot().chatbot is None
+
+
+async def test_nothing_is_made_for_a_chatbot_that_another_one_has_followed() -> None:
+    world = await settled({"phase": "mock"})
+    world.api.drop(SERVICE_REF)
+    world.deliver()
+    successor = {**world.api.objects[REF], "metadata": {**KEY._asdict(), "uid": "the-next-one"}}
+    world.api.drop(REF)
+    world.api.store(successor)
+    outcome = await world.reconcile()
+    assert SERVICE_REF not in world.api.objects
+    assert outcome.requeue_after is not None
+    await world.reconcile()
+    owner = world.api.objects[SERVICE_REF]["metadata"]["ownerReferences"][0]
+    assert owner["uid"] == "the-next-one"
+
+
+async def test_a_change_never_makes_an_object_anew_that_is_gone_though_no_watch_has_told_of_it() -> None:
+    world = await settled({"phase": "mock"})
+    world.api.drop(BACKEND)
+    world.edit({"mock": {"resources": {"requests": {"cpu": "50m"}}}})
+    world.api.streams.pop(DEPLOYMENT).clear()
+    world.deliver()
+    outcome = await world.reconcile()
+    assert outcome.failed
+    assert BACKEND not in world.api.objects
+    await world.settle()
+    assert BACKEND in world.api.objects

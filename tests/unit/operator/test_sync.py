@@ -1,6 +1,7 @@
 """Full lists: nothing is decided before every kind was listed once, and what is not well gets its turn with each."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -121,3 +122,34 @@ async def test_only_the_namespaces_that_are_ours_are_listed() -> None:
     async with running(world):
         await asyncio.wait_for(world.sync.ready.wait(), 5)
         assert list(world.store.known()) == [Key("ours", "demo")]
+
+
+async def test_a_change_has_its_turn_only_when_every_kind_was_listed_anew() -> None:
+    world = World()
+    world.settled.add(KEY)
+    async with running(world):
+        await until(lambda: world.lists >= 2)
+        while world.queue.depth:
+            world.queue.done(await world.queue.get())
+        depths: list[int] = []
+        world.api.before = lambda _, ref, __: depths.append(world.queue.depth) if ref.kind == JOB else None
+        world.api.change(Ref(CHATBOT, *KEY), {"spec": {"suspend": True}})
+        assert await asyncio.wait_for(world.queue.get(), 5) == KEY
+    assert depths
+    assert not any(depths)
+
+
+async def test_lists_that_fail_come_more_and_more_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatbot_operator.sync.FIRST_RETRY_SECONDS", 0.01)
+    world, begun = World(resync_seconds=0.04), list[float]()
+
+    def before(_: str, ref: Ref, __: object) -> None:
+        if ref.kind == CHATBOT:
+            begun.append(asyncio.get_running_loop().time())
+        raise NotFound("the server could not find the requested resource")
+
+    world.api.before = before
+    async with running(world):
+        await until(lambda: len(begun) >= 6)
+    pauses = [b - a for a, b in itertools.pairwise(begun)]
+    assert all(pause >= least for pause, least in zip(pauses, (0.01, 0.02, 0.04, 0.04, 0.04), strict=False))
