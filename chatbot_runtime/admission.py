@@ -1,6 +1,7 @@
 """What is let in, what waits and what is refused. It must not know HTTP, keys or providers.
 
-Two gates: `client` bounds what one client may do (429), `slot` what the whole process does at once (503).
+Three gates: `client` bounds what one client may do (429), `room` what the bodies of all requests take in memory and
+`slot` what the whole process does at once (503).
 """
 
 import asyncio
@@ -25,9 +26,17 @@ class Admission:
     """Counts and queues of one process; `clock` gives seconds that never go back."""
 
     def __init__(
-        self, *, max_running: int, max_queue: int, queue_seconds: float, max_clients: int, clock: Callable[[], float]
+        self,
+        *,
+        max_running: int,
+        max_queue: int,
+        queue_seconds: float,
+        max_clients: int,
+        max_held_bytes: int,
+        clock: Callable[[], float],
     ) -> None:
         self._max_running = max_running
+        self._max_held_bytes = max_held_bytes
         self._max_queue = max_queue
         self._queue_seconds = queue_seconds
         self._max_clients = max_clients
@@ -35,6 +44,7 @@ class Admission:
         self._clients: OrderedDict[str, _Client] = OrderedDict()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.running = 0
+        self.held_bytes = 0
 
     @property
     def queued(self) -> int:
@@ -58,6 +68,30 @@ class Admission:
             yield
         finally:
             client.running -= 1
+
+    @contextmanager
+    def room(self) -> Iterator[Callable[[int], None]]:
+        """Holds memory for one request while it lasts: what it gives is called with each further number of bytes.
+
+        That raises ApiError: 413 for what can never fit, else 503. The rest of a refused body is not read.
+        """
+        mine = 0
+
+        def take(count: int) -> None:
+            nonlocal mine
+            if mine + count > self._max_held_bytes:
+                message = "The body holds more text, lists and objects than fit here: send less."
+                raise ApiError(413, "request_too_large", message, param="body", closes=True)
+            if self.held_bytes + count > self._max_held_bytes:
+                message = "The chatbot holds as many long requests as it can: try again in a moment."
+                raise ApiError(503, "overloaded", message, closes=True)
+            mine += count
+            self.held_bytes += count
+
+        try:
+            yield take
+        finally:
+            self.held_bytes -= mine
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:

@@ -118,6 +118,7 @@ def build(config: Config, provider: Provider | None = None, clock: Callable[[], 
             max_queue=config.max_queue,
             queue_seconds=config.queue_seconds,
             max_clients=config.max_clients,
+            max_held_bytes=config.max_held_bytes,
             clock=clock,
         ),
         drain=Drain(),
@@ -135,7 +136,7 @@ def build(config: Config, provider: Provider | None = None, clock: Callable[[], 
 def create_app(runtime: Runtime) -> web.Application:
     """The public application."""
     config, settings = runtime.config, runtime.settings
-    app = web.Application(client_max_size=config.max_body_bytes)
+    app = web.Application()
     Frame(config, lambda: settings.current.access, runtime.drain, runtime.metrics).install(app)
     api = OpenAIApi(
         config=config,
@@ -165,6 +166,7 @@ def _observe(runtime: Runtime) -> None:
     metrics = runtime.metrics
     metrics.running.set_function(lambda: runtime.admission.running)
     metrics.queued.set_function(lambda: runtime.admission.queued)
+    metrics.held_bytes.set_function(lambda: runtime.admission.held_bytes)
     metrics.connections.set_function(lambda: len(runtime.connections.open))
     metrics.ready.set_function(lambda: float(not runtime.unready))
     metrics.info.labels(runtime.config.phase, runtime.config.revision).set(1)

@@ -67,6 +67,9 @@ class Config(BaseModel):
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="`json`: one object a line; `text`: for people; `auto`: text on a terminal, else json."
     )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least weight of what is logged; requests are `info`."
+    )
     pre_stop_seconds: float = Field(
         5,
         ge=0,
@@ -100,6 +103,12 @@ class Config(BaseModel):
         description="Longest silence on a stream, in seconds; then the status is sent, if it was not, and a comment.",
     )
     max_body_bytes: int = Field(4_194_304, ge=1024, description="Largest request body, in bytes; above it 413.")
+    max_held_bytes: int = Field(
+        33_554_432,
+        ge=1_048_576,
+        description="Most memory that the bodies of all requests may take at once, as far as it can be estimated, "
+        "in bytes; further ones get 503, and one that never fits 413.",
+    )
     max_messages: int = Field(1000, ge=1, description="Most messages in one request.")
     max_connections: int = Field(
         4096, ge=1, description="Most open connections on the public port; further ones get 503."

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-import orjson
+from chatbot_runtime import json_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class ErrorBody:
     def dump(self) -> bytes:
         """The JSON text."""
         error = {"message": self.message, "type": self.type, "code": self.code, "param": self.param}
-        return orjson.dumps({"error": error})
+        return json_text.dump({"error": error})
 
 
 class ApiError(Exception):

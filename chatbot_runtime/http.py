@@ -67,17 +67,22 @@ class Frame:
     async def _answer(self, request: web.Request, handler: Handler, record: Record) -> web.StreamResponse:
         if request.method == hdrs.METH_OPTIONS and self._allowed_origin(request):
             return web.Response(status=204)
+        # No error outlives its except clause: with its traceback it would keep the whole request until the next full
+        # garbage collection.
         try:
             return await handler(request)
         except ApiError as error:
-            failure = error
+            return self._refusal(record, error)
         except web.HTTPException as error:
-            failure = _of_http(request, error)
+            return self._refusal(record, _of_http(request, error))
         except ConnectionError:
             raise
         except Exception:
             log.exception("request failed", extra={"id": record.id})
-            failure = internal_error()
+            return self._refusal(record, internal_error())
+
+    @staticmethod
+    def _refusal(record: Record, failure: ApiError) -> web.Response:
         record.error = failure.body.code
         response = web.Response(
             status=failure.status,

@@ -46,15 +46,15 @@ class TextFormatter(logging.Formatter):
         return text.rstrip() + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
 
 
-def set_up(style: str, stream: TextIO = sys.stderr, **constant: str) -> None:
-    """Sends every logger's records to `stream`. `style`: json, text, or auto (text on a terminal)."""
+def set_up(style: str, level: str = "info", stream: TextIO = sys.stderr, **constant: str) -> None:
+    """Sends every logger's records from `level` up to `stream`. `style`: json, text, or auto (text on a terminal)."""
     if style == "auto":
         style = "text" if stream.isatty() else "json"
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if style == "text" else JsonFormatter(**constant))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
+    root.setLevel(level.upper())
 
 
 def _facts(record: logging.LogRecord) -> dict[str, object]:

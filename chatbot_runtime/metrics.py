@@ -53,6 +53,9 @@ class Metrics:
         )
         self.running = Gauge("chatbot_runtime_running_requests", "Answers being given.", registry=registry)
         self.queued = Gauge("chatbot_runtime_queued_requests", "Requests that wait for a slot.", registry=registry)
+        self.held_bytes = Gauge(
+            "chatbot_runtime_held_bytes", "Memory that the bodies of requests take, estimated.", registry=registry
+        )
         self.connections = Gauge("chatbot_runtime_connections", "Open connections, public port.", registry=registry)
         self.connections_ended = Counter(
             "chatbot_runtime_connections_ended",

@@ -17,9 +17,10 @@ from typing import Any
 import orjson
 from aiohttp import hdrs, web
 
+from chatbot_runtime import json_text
 from chatbot_runtime.access import KeyRing, client_address
 from chatbot_runtime.admission import Admission
-from chatbot_runtime.chat_request import ChatRequest, model_not_found, parse
+from chatbot_runtime.chat_request import ChatRequest, memory_of, model_not_found, parse
 from chatbot_runtime.config import Config
 from chatbot_runtime.contract import AccessSettings, RuntimeSettings
 from chatbot_runtime.drain import Drain
@@ -105,18 +106,22 @@ class OpenAIApi:
             async with self.drain.deadline(self.config.request_seconds):
                 return await self._admitted(request, stream)
         except ApiError as error:
-            failure = error
+            if not stream.started:
+                raise
+            failure = error.body
         except ProviderError as error:
-            failure = _api_error(error)
+            if not stream.started:
+                raise _api_error(error) from None
+            failure = _api_error(error).body
         except (ConnectionError, web.HTTPException):
             raise
         except Exception:
+            if not stream.started:
+                raise
             log.exception("request failed", extra={"id": request[RECORD].id})
-            failure = internal_error()
-        if not stream.started:
-            raise failure
-        request[RECORD].error = failure.body.code
-        await stream.send(b"data: " + failure.body.dump() + b"\n\n")
+            failure = internal_error().body
+        request[RECORD].error = failure.code
+        await stream.send(b"data: " + failure.dump() + b"\n\n")
         stream.response.force_close()
         return stream.response
 
@@ -124,8 +129,8 @@ class OpenAIApi:
         """Key and the client's own limits at the door; a slot only when there is something to answer."""
         record, access = request[RECORD], self.settings().access
         record.client, name = self._client(request)
-        with self._share(name, access):
-            chat = self._parse(await self._body(request))
+        with self._share(name, access), self.admission.room() as take:
+            chat = self._parse(await self._body(request, take))
             record.stream = chat.stream
             before = time.monotonic()
             async with self.admission.slot():
@@ -153,29 +158,35 @@ class OpenAIApi:
         forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, [])
         return None, client_address(request.remote, forwarded, access.trusted_hops)
 
-    async def _body(self, request: web.Request) -> bytes:
+    async def _body(self, request: web.Request, take: Callable[[int], None]) -> bytearray:
+        """The body, as large as allowed and in time; memory is taken as it arrives, and for what it holds."""
         most, seconds = self.config.max_body_bytes, self.config.body_seconds
         too_large = ApiError(
             413, "request_too_large", f"The body is larger than {most} bytes: send less.", param="body", closes=True
         )
         if (request.content_length or 0) > most:
             raise too_large
+        body = bytearray()
         try:
             async with asyncio.timeout(seconds):
-                body = await request.read()
+                while not request.content.at_eof():
+                    piece = await request.content.readany()
+                    if len(body) + len(piece) > most:
+                        raise too_large
+                    take(len(piece))
+                    body += piece
         except TimeoutError:
             message = f"The body did not arrive within {seconds:g} s: send it faster."
             raise ApiError(408, "request_timeout", message, param="body", closes=True) from None
-        except web.HTTPRequestEntityTooLarge:
-            raise too_large from None
         except web.RequestPayloadError:
             request.content.feed_eof()  # else aiohttp reads on, and meets the same error
             message = "The body is broken: it does not fit its headers."
             raise ApiError(400, "invalid_body", message, param="body", closes=True) from None
+        take(memory_of(body))
         request[RECORD].bytes = len(body)
         return body
 
-    def _parse(self, body: bytes) -> ChatRequest:
+    def _parse(self, body: bytearray) -> ChatRequest:
         return parse(
             body,
             models=self.provider.models,
@@ -306,4 +317,4 @@ def _answer_id() -> str:
 
 
 def _json(value: object) -> web.Response:
-    return web.Response(body=orjson.dumps(value), content_type="application/json")
+    return web.Response(body=json_text.dump(value), content_type="application/json")

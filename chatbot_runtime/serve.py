@@ -36,7 +36,7 @@ def serve(config: Config, announce: Announce | None = None, provider: Provider |
     SIGTERM drains: not ready, still open for `pre_stop_seconds`, then running answers finish up to `grace_seconds`.
     SIGINT, or a second SIGTERM, ends at once; running answers end with an error.
     """
-    logs.set_up(config.log_format, chatbot=config.name, namespace=config.namespace)
+    logs.set_up(config.log_format, config.log_level, chatbot=config.name, namespace=config.namespace)
     runtime = build(config, provider)
     _allow_files(config.max_connections + MAX_CONNECTIONS + SPARE_FILES)
     public = _listen(config.host, config.port, "CHATBOT_PORT")

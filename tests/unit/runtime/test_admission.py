@@ -22,7 +22,8 @@ class Clock:
 
 def admission(**limits: Any) -> Admission:
     defaults: dict[str, Any] = {
-        "max_running": 1, "max_queue": 1, "queue_seconds": 5, "max_clients": 100, "clock": Clock()
+        "max_running": 1, "max_queue": 1, "queue_seconds": 5, "max_clients": 100, "max_held_bytes": 1000,
+        "clock": Clock(),
     }  # fmt: skip
     return Admission(**(defaults | limits))
 
@@ -94,6 +95,23 @@ def test_the_table_of_clients_is_bounded_and_forgets_no_one_who_is_being_answere
         with pytest.raises(ApiError):
             ask(gate, "client-49", per_minute=1)
         ask(gate, "client-0", per_minute=1)
+
+
+def test_memory_is_held_while_a_request_lasts_and_no_more_than_there_is() -> None:
+    gate = admission()
+    with gate.room() as first:
+        first(300)
+        first(300)
+        with gate.room() as second:
+            second(400)
+            with pytest.raises(ApiError) as caught:
+                second(1)
+            assert (caught.value.status, caught.value.body.code, caught.value.closes) == (503, "overloaded", True)
+            with pytest.raises(ApiError) as caught:
+                second(601)
+            assert (caught.value.status, caught.value.body.code) == (413, "request_too_large")
+        assert gate.held_bytes == 600
+    assert gate.held_bytes == 0
 
 
 class Holder:
