@@ -46,6 +46,8 @@ class Poller:
         self._settled, self._clock = settled, clock
         self._reports: dict[str, PodReport] = {}
         self._asked: dict[str, _Asked] = {}
+        self._pods: dict[Key, tuple[int, tuple[Pod, ...]]] = {}
+        """The pods of a Chatbot that is not settled, and the store's version of it that they are from."""
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._pass_at = float("-inf")
 
@@ -73,16 +75,24 @@ class Poller:
             settled = self._settled(key)
             if settled and not every:
                 continue
-            for pod in backend_pods(self._store.snapshot(key)):
+            for pod in self._pods_of(key):
                 seen.add(pod.instance)
                 if self._is_due(pod, now, settled=settled):
                     self._asked[pod.instance] = _Asked(now, pod.ready)
                     due.append((key, pod))
         if every:
+            self._pods = {k: p for k, p in self._pods.items() if not self._settled(k) and self._store.version(k)}
             self._asked = {i: a for i, a in self._asked.items() if i in seen}
             for instance in self._reports.keys() - seen:
                 del self._reports[instance]
         return due
+
+    def _pods_of(self, key: Key) -> tuple[Pod, ...]:
+        version = self._store.version(key)
+        known = self._pods.get(key)
+        if known is None or known[0] != version:
+            known = self._pods[key] = version, backend_pods(self._store.snapshot(key))
+        return known[1]
 
     def _is_due(self, pod: Pod, now: float, *, settled: bool) -> bool:
         if not pod.ip or pod.deleting:

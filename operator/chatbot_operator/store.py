@@ -6,6 +6,7 @@ Fed by watch events, resync lists and the answers to our own writes. It must not
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from chatbot_operator.kinds import CHATBOT, POD, Key, Kind, RawObject, Ref, kind_of, ref_of
@@ -59,6 +60,7 @@ class _Entry:
     chatbot: RawObject | None = None
     children: dict[Ref, RawObject] = field(default_factory=dict)
     strangers: dict[Ref, RawObject] = field(default_factory=dict)
+    version: int = 0
 
     def empty(self) -> bool:
         return self.chatbot is None and not self.children and not self.strangers
@@ -71,6 +73,7 @@ class Store:
         self._entries: dict[Key, _Entry] = {}
         self._owners: dict[Ref, Key] = {}
         self._listing: list[set[Ref]] = []
+        self._versions = count(1)
 
     def known(self) -> Iterable[Key]:
         """Every Chatbot of which anything is there."""
@@ -78,6 +81,11 @@ class Store:
 
     def chatbots(self) -> Iterable[RawObject]:
         return [e.chatbot for e in self._entries.values() if e.chatbot is not None]
+
+    def version(self, key: Key) -> int:
+        """Another number whenever the children of a Chatbot have changed; 0 while there is nothing of it."""
+        entry = self._entries.get(key)
+        return entry.version if entry else 0
 
     def snapshot(self, key: Key) -> Snapshot:
         entry = self._entries.get(key) or _Entry()
@@ -104,8 +112,7 @@ class Store:
         if ref.kind == CHATBOT:
             entry.chatbot = trim(obj)
         else:
-            entry.children[ref] = trim(obj)
-            entry.strangers.pop(ref, None)
+            self._take(entry, ref, trim(obj))
         return key
 
     def remove(self, obj: RawObject) -> Key | None:
@@ -121,16 +128,14 @@ class Store:
         """Take a child that our watch does not show: one that has lost the label by which it is filtered."""
         ref = ref_of(obj)
         self._owners[ref] = key
-        entry = self._entries.setdefault(key, _Entry())
-        entry.children[ref] = trim(obj)
-        entry.strangers.pop(ref, None)
+        self._take(self._entries.setdefault(key, _Entry()), ref, trim(obj))
 
     def assume_replicas(self, key: Key, ref: Ref, replicas: int) -> None:
         """Note a count of pods that was just set; the watch brings the object itself."""
         entry = self._entries.get(key)
         obj = entry.children.get(ref) if entry else None
         if entry is not None and obj is not None:
-            entry.children[ref] = {**obj, "spec": {**obj["spec"], "replicas": replicas}}
+            self._take(entry, ref, {**obj, "spec": {**obj["spec"], "replicas": replicas}})
 
     def put_stranger(self, key: Key, obj: RawObject) -> None:
         """Note that a child's name is taken by somebody else's object."""
@@ -181,6 +186,11 @@ class Store:
                 changed.add(key)
         return changed
 
+    def _take(self, entry: _Entry, ref: Ref, obj: RawObject) -> None:
+        entry.children[ref] = obj
+        entry.strangers.pop(ref, None)
+        entry.version = next(self._versions)
+
     def _touch(self, ref: Ref) -> None:
         for touched in self._listing:
             touched.add(ref)
@@ -201,6 +211,7 @@ class Store:
             entry.chatbot = None
         else:
             entry.children.pop(ref, None)
+            entry.version = next(self._versions)
         if entry.empty():
             del self._entries[key]
         return key

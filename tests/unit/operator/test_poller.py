@@ -35,6 +35,7 @@ class Asked:
 class World:
     def __init__(self, store: Store) -> None:
         self.now, self.asked, self.settled, self.may_ask = 0.0, Asked(), set[Key](), True
+        self.store = store
         self.queue = Queue(clock=lambda: self.now)
         self.poller = Poller(
             store,
@@ -91,6 +92,20 @@ async def test_a_settled_mock_is_not_asked_and_a_settled_hf_is_now_and_then(monk
             world.now += 15.1
             await some_turns()
             assert len(world.asked.names) - before == again * len(names)
+
+
+async def test_a_pod_that_comes_later_is_asked_too_and_one_that_is_gone_is_not(monkeypatch: Any) -> None:
+    async with polling("mock", monkeypatch) as (world, names):
+        await until(lambda: len(world.asked.names) == len(names))
+        old = next(o for r, o in world.store.snapshot(KEY).children.items() if r.kind == POD)
+        new = {**old, "metadata": {**old["metadata"], "name": "new", "uid": "new"}}
+        world.store.remove(old)
+        world.store.put(new)
+        await until(lambda: world.asked.names[-1] == "new")
+        world.asked.names.clear()
+        world.now += 3.1
+        await until(lambda: len(world.asked.names) == len(names))
+        assert set(world.asked.names) == {*names, "new"} - {old["metadata"]["name"]}
 
 
 async def test_a_standby_asks_nobody(monkeypatch: Any) -> None:

@@ -1,6 +1,7 @@
 """The store: whatever order events, lists and answers come in, it ends with the truth and never goes back in time."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given, settings
@@ -128,6 +129,31 @@ def test_strangers_are_known_until_they_are_forgotten_or_become_ours() -> None:
     store.put_stranger(KEY, service(owner=""))
     store.put_child(KEY, service(version=3))
     assert store.snapshot(KEY).strangers == {}
+
+
+def test_its_version_changes_with_its_children_and_only_then() -> None:
+    store = Store()
+    seen = [store.version(KEY)]
+    assert seen == [0]
+    changes: list[Callable[[], object]] = [
+        lambda: store.put(service(version=1)),
+        lambda: store.put(service(version=2)),
+        lambda: store.assume_replicas(KEY, REF, 3),
+        lambda: store.put_child(KEY, service("other", owner="")),
+        lambda: store.remove(service("other")),
+    ]
+    for change in changes:
+        change()
+        assert store.version(KEY) not in seen
+        seen.append(store.version(KEY))
+    store.put(service(version=2))
+    store.put(chatbot())
+    assert store.version(KEY) == seen[-1]
+    store.remove(service(version=2))
+    store.remove(chatbot())
+    assert store.version(KEY) == 0
+    store.put(service(version=1))
+    assert store.version(KEY) not in seen
 
 
 def test_a_count_that_was_just_set_is_assumed_until_the_watch_brings_the_object() -> None:
