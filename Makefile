@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help up down test lint unit control-plane node format generate lock clean
+.PHONY: help up down test lint unit control-plane node stress format generate lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,9 @@ lint: $(STAMP) ## Format, lint, types, layers, generated files
 
 unit control-plane node: $(STAMP) ## One level of the tests
 	@$(RUN) -m tests.run $@
+
+stress: $(STAMP) ## The runtime under load, slow clients and random input, in full size (10 minutes)
+	@CHATBOT_STRESS=full $(RUN) -m pytest -q tests/stress tests/unit/runtime/test_fuzz.py
 
 format: $(STAMP) ## Format the code
 	@$(VENV)/bin/ruff format .

@@ -1,6 +1,7 @@
 """Random requests against the real process: always an answer that is the client's to understand, never a fault."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from tests.support.runtime_process import CHAT, Reply, RuntimeProcess, events, question, read_all
 
 FUZZ = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=2000 if os.environ.get("CHATBOT_STRESS") == "full" else 40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 JSON = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner))
