@@ -1,4 +1,4 @@
-"""F1, F7 and F9 of the quality goals on a real node: each row has a chatbot and a load of its own, all side by side.
+"""F1, F7 and F9 of the quality goals on a real node: each row has a chatbot and a load of its own, side by side.
 
 A bad new version costs no answer (R8). A pod that dies takes along what it was answering, and nothing else.
 """
@@ -34,6 +34,7 @@ REPLY = "One sentence that is streamed word by word for about two seconds."
 MOCK = {"replies": [REPLY], "tokensPerSecond": 8}
 FIXED = {"replicas": 2, "autoscaling": {"enabled": False}}
 PROGRESS_DEADLINE_SECONDS = 30
+ROWS_AT_ONCE = 3
 PROXY_SECONDS = 3
 """Time that a node's proxy gets to learn that a pod is no longer ready."""
 
@@ -67,7 +68,7 @@ class Patient:
             message: str = condition.get("message", "")
             return message if condition.get("reason") in reasons and re.search(said, message) else ""
 
-        message: str = wait_for(f"{type_} says {' or '.join(reasons)} {said}", found, timeout, 0.5)
+        message: str = wait_for(f"{type_} says {' or '.join(reasons)} {said}", found, timeout, 1)
         return message
 
     def serves(self, pod: dict[str, Any]) -> bool:
@@ -82,7 +83,7 @@ class Patient:
         """A pod dies within this block; at its end the Service sends it nothing more."""
         began = time.time()
         yield
-        wait_for("the Service leaves the pod out", lambda: not self.serves(pod), 60, 0.2)
+        wait_for("the Service leaves the pod out", lambda: not self.serves(pod), 60, 0.5)
         self.deaths.append((began, time.time() + PROXY_SECONDS))
 
     def restarts(self, pod: dict[str, Any]) -> int:
@@ -94,7 +95,7 @@ class Patient:
             f"the pod serves after {restarts} restarts",
             lambda: self.restarts(pod) == restarts and self.serves(pod),
             timeout,
-            0.5,
+            1,
         )
 
     def unexplained(self, problems: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
@@ -174,7 +175,7 @@ class BadVersion:
         assert (status["servingPhase"], status["readyReplicas"]) == ("mock", 2)
         assert all(patient.serves(pod) for pod in patient.pods)
         bot.patch(**self.taken_back)
-        bot.wait_ready(90)
+        await_ready(bot)
         assert {p["metadata"]["uid"] for p in backend_pods(bot)} >= {p["metadata"]["uid"] for p in patient.pods}
 
 
@@ -209,11 +210,17 @@ def backend_pods(bot: Bot) -> list[dict[str, Any]]:
     return pods
 
 
+def await_ready(bot: Bot, seconds: int = 120) -> None:
+    """By kubectl's own wait, which watches: many polls at once would take the processor from the pods."""
+    wait = ("-n", bot.namespace, "wait", "--for=condition=Ready", f"chatbot/{bot.name}", f"--timeout={seconds}s")
+    bot.access.kubectl(*wait, timeout=seconds + 10)
+
+
 def run(access: ClusterAccess, row: Callable[[Patient], None]) -> None:
     """One row from the Chatbot's creation to the count of its load."""
     with make_namespace(access) as namespace:
         bot = Bot(access, namespace)
-        bot.create(mock=MOCK, access=OPEN_DOOR, backend=FIXED).wait_ready(120)
+        await_ready(bot.create(mock=MOCK, access=OPEN_DOOR, backend=FIXED))
         with load(bot, REPLY, short=2, streams=2, pause=0.1) as running:
             patient = Patient(bot, running, backend_pods(bot))
             row(patient)
@@ -260,7 +267,7 @@ def ends(chart: ClusterAccess, cluster: Cluster) -> Iterator[dict[str, Future[No
     with ExitStack() as stack:
         stack.enter_context(short_deadline(chart))
         stack.enter_context(wrong_image(cluster))
-        pool = stack.enter_context(ThreadPoolExecutor(len(ROWS)))
+        pool = stack.enter_context(ThreadPoolExecutor(ROWS_AT_ONCE))
         yield {name: pool.submit(run, chart, row) for name, row in ROWS.items()}
 
 
