@@ -104,7 +104,7 @@ class Config(BaseModel):
     )
     max_body_bytes: int = Field(4_194_304, ge=1024, description="Largest request body, in bytes; above it 413.")
     max_held_bytes: int = Field(
-        33_554_432,
+        25_165_824,
         ge=1_048_576,
         description="Most memory that the bodies of all requests may take at once, as far as it can be estimated, "
         "in bytes; further ones get 503, and one that never fits 413.",

@@ -16,6 +16,7 @@ from aiohttp import StreamReader, web
 from chatbot_runtime.errors import ApiError
 
 _RESET = struct.pack("ii", 1, 0)
+RECEIVE_BYTES = 65_536
 LINGER_SECONDS = 2.0
 """How long the rest of a refused body is read and thrown away, so that the client gets to see the answer."""
 
@@ -163,6 +164,14 @@ class Connection(web.RequestHandler):
             self._all.count(cause)
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.transport.abort()
+
+
+def bound_received(listener: socket.socket) -> None:
+    """Bounds what one connection can have sent before anybody has looked at it; inherited by accepted sockets.
+
+    All connections with news are read before the first of them is handled, each by as much as its socket holds.
+    """
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
 
 
 def bound_unacknowledged(listener: socket.socket, seconds: float) -> None:

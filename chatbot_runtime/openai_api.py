@@ -161,18 +161,15 @@ class OpenAIApi:
     async def _body(self, request: web.Request, take: Callable[[int], None]) -> bytearray:
         """The body, as large as allowed and in time; memory is taken as it arrives, and for what it holds."""
         most, seconds = self.config.max_body_bytes, self.config.body_seconds
-        too_large = ApiError(
-            413, "request_too_large", f"The body is larger than {most} bytes: send less.", param="body", closes=True
-        )
         if (request.content_length or 0) > most:
-            raise too_large
+            raise _too_large(most)
         body = bytearray()
         try:
             async with asyncio.timeout(seconds):
                 while not request.content.at_eof():
                     piece = await request.content.readany()
                     if len(body) + len(piece) > most:
-                        raise too_large
+                        raise _too_large(most)
                     take(len(piece))
                     body += piece
         except TimeoutError:
@@ -302,6 +299,11 @@ async def _expect(request: web.Request) -> web.Response | None:
 def _api_error(error: ProviderError) -> ApiError:
     code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", error.reason).lower()
     return ApiError(503, code, str(error), retry_after=error.retry_after)
+
+
+def _too_large(most: int) -> ApiError:
+    message = f"The body is larger than {most} bytes: send less."
+    return ApiError(413, "request_too_large", message, param="body", closes=True)
 
 
 def _incomplete() -> ProviderError:

@@ -1,6 +1,7 @@
 """The process of `serve`: sockets, signals, start and end. It must not know how a request is answered."""
 
 import asyncio
+import ctypes
 import errno
 import logging
 import resource
@@ -14,7 +15,7 @@ from aiohttp import web
 from chatbot_runtime import log as logs
 from chatbot_runtime.app import Runtime, build, create_app
 from chatbot_runtime.config import Config, ConfigError
-from chatbot_runtime.connections import bound_unacknowledged
+from chatbot_runtime.connections import bound_received, bound_unacknowledged
 from chatbot_runtime.internal_api import MAX_CONNECTIONS, InternalServer
 from chatbot_runtime.providers.base import Provider
 
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 BACKLOG = 1024
 SPARE_FILES = 64
 """File descriptors that a process needs besides its connections."""
+_M_MMAP_THRESHOLD = -3  # malloc.h
+_LARGE_BLOCK = 128 * 1024
+"""Bytes; glibc's own value at the start."""
 LAST_WORDS_SECONDS = 2.0
 """How long answers that are ended may take to say so."""
 
@@ -36,6 +40,7 @@ def serve(config: Config, announce: Announce | None = None, provider: Provider |
     SIGTERM drains: not ready, still open for `pre_stop_seconds`, then running answers finish up to `grace_seconds`.
     SIGINT, or a second SIGTERM, ends at once; running answers end with an error.
     """
+    _give_memory_back()
     logs.set_up(config.log_format, config.log_level, chatbot=config.name, namespace=config.namespace)
     runtime = build(config, provider)
     _allow_files(config.max_connections + MAX_CONNECTIONS + SPARE_FILES)
@@ -68,6 +73,7 @@ class _Process:
         )
         await web_runner.setup()
         assert web_runner.server is not None  # noqa: S101 - set by setup()
+        bound_received(self._public)
         bound_unacknowledged(self._public, runtime.config.write_seconds)
         factory = runtime.connections.factory(web_runner.server)
         server = await loop.create_server(factory, sock=self._public, backlog=BACKLOG)
@@ -126,6 +132,16 @@ def _listen(host: str, port: int, variable: str) -> socket.socket:
         else:
             why = f"cannot listen on {host} port {port}: {error.strerror or error}"
         raise ConfigError(f"{variable}: {why}") from None
+
+
+def _give_memory_back() -> None:
+    """Lets glibc return the memory of large bodies to the system as soon as they are freed.
+
+    By itself it learns from the first large block to keep all later ones in its heap, which then only grows.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none, and does not need it
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
 def _allow_files(count: int) -> None:

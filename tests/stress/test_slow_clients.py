@@ -93,7 +93,7 @@ class Attack:
         async with connected(self.process, 4096) as connection:
             await asyncio.get_running_loop().sock_sendall(connection, HEAD)
             while True:
-                if not await asyncio.get_running_loop().sock_recv(connection, 256):
+                if not await asyncio.get_running_loop().sock_recv(connection, 16):
                     return
                 await asyncio.sleep(0.05)
 
