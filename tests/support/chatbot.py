@@ -125,7 +125,7 @@ def _masked(obj: dict[str, Any]) -> dict[str, Any]:
 
 def operator_calls(access: ClusterAccess, since: datetime, *, namespace: str | None = None) -> list[dict[str, Any]]:
     """The operator's own calls since a moment, from the audit log; watches and its Lease aside."""
-    return [e for e in _audit(access) if _at(e) >= since and _of_operator(e, namespace)]
+    return [e for e in audit(access) if _at(e) >= since and _of_operator(e, namespace)]
 
 
 def _of_operator(entry: dict[str, Any], namespace: str | None) -> bool:
@@ -138,7 +138,8 @@ def _of_operator(entry: dict[str, Any], namespace: str | None) -> bool:
     )
 
 
-def _audit(access: ClusterAccess) -> Iterator[dict[str, Any]]:
+def audit(access: ClusterAccess) -> Iterator[dict[str, Any]]:
+    """The API server's audit log: every call that is complete."""
     assert access.audit_log is not None
     for line in access.audit_log.read_text().splitlines():
         try:
