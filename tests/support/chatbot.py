@@ -138,15 +138,15 @@ def _of_operator(entry: dict[str, Any], namespace: str | None) -> bool:
     )
 
 
-def audit(access: ClusterAccess) -> Iterator[dict[str, Any]]:
-    """The API server's audit log: every call that is complete."""
+def audit(access: ClusterAccess, *stages: str) -> Iterator[dict[str, Any]]:
+    """The API server's audit log: every call that is complete, or is at one of these stages."""
     assert access.audit_log is not None
     for line in access.audit_log.read_text().splitlines():
         try:
             entry = json.loads(line)
         except ValueError:  # the last line is being written
             continue
-        if entry.get("stage") == "ResponseComplete":
+        if entry.get("stage") in (stages or ("ResponseComplete",)):
             yield entry
 
 
