@@ -12,110 +12,38 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bench.runtime import cpu_seconds
+from bench import operator_report, scale
+from bench.audit import WRITES
+from bench.scale import Fleet, cpu_seconds
+from bench.scope import (
+    CHATBOT,
+    DEPLOYMENT,
+    POD,
+    USAGE,
+    Result,
+    Scope,
+    Watch,
+    apply_chatbots,
+    audit,
+    calm,
+    settled,
+)
 from devcluster import demo
 from devcluster.cluster import Cluster
 from devcluster.errors import DevClusterError
 from devcluster.images.builder import build_all
 from devcluster.progress import Plain, Progress, for_this_terminal
-from tests.support.chatbot import Bot, manifest, now, operator_calls, tally
+from tests.support.chatbot import ACCOUNT, Bot, now, operator_calls, tally
 from tests.support.cluster import ClusterAccess, access_of, fresh_control_plane, make_namespace, short_folder
-from tests.support.operator import OperatorProcess, operator_on, wait_for
-
-WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
-USAGE = {"annotations": {"kwok.x-k8s.io/usage-cpu": "20m", "kwok.x-k8s.io/usage-memory": "40Mi"}}
-"""What a fake pod says that it uses, so that autoscalers have something to go by."""
-CHATBOT, POD, DEPLOYMENT = "chatbots.chatbot-operator.dev", "pods", "deployments.apps"
-CALM_SECONDS = 5.0
-BATCH = 20
-"""Manifests for one `kubectl apply`, which has a time limit."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """One measured value; `goal` is an upper bound, None for what is only reported."""
-
-    name: str
-    what: str
-    value: float
-    unit: str
-    goal: float | None = None
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the goal is met; None without one."""
-        return None if self.goal is None else self.value <= self.goal
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What a measurement works with."""
-
-    access: ClusterAccess
-    quick: bool
-    tell: Callable[[str], None]
-    process: OperatorProcess | None = None
-
-    @property
-    def operator(self) -> OperatorProcess:
-        """The operator's process, which measurements on fake nodes have."""
-        assert self.process is not None
-        return self.process
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        assert self.operator.process is not None
-        return self.operator.process.pid
-
-
-class Watch:
-    """Notes at which `time.monotonic()` each object of a resource was first seen with a condition that is True."""
-
-    def __init__(self, access: ClusterAccess, resource: str, namespace: str, condition: str) -> None:
-        path = f'{{.metadata.name}} {{.status.conditions[?(@.type=="{condition}")].status}}{{"\\n"}}'
-        command = (str(access.kubectl_path), "get", resource, "-n", namespace, "--watch", "-o", f"jsonpath={path}")
-        self.seen: dict[str, float] = {}
-        self._changed = threading.Condition()
-        self._process = subprocess.Popen(
-            command, env=os.environ | access.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        self._thread = threading.Thread(target=self._read, daemon=True)
-
-    def __enter__(self) -> "Watch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=10)
-        self._thread.join(10)
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            name, _, status = line.strip().partition(" ")
-            if status == "True":
-                with self._changed:
-                    self.seen.setdefault(name, time.monotonic())
-                    self._changed.notify_all()
-
-    def wait(self, names: Sequence[str], timeout: float) -> float:
-        """The moment at which the last of `names` was seen. AssertionError if not all are within `timeout` seconds."""
-        with self._changed:
-            done = self._changed.wait_for(lambda: self.seen.keys() >= set(names), timeout)
-        assert done, f"not within {timeout:g} s: {', '.join(sorted(set(names) - self.seen.keys()))}"
-        return max(self.seen[name] for name in names)
-
+from tests.support.operator import operator_on, wait_for
 
 # ------------------------------------------------------------ on a real node
 
@@ -224,57 +152,21 @@ def _at_once(scope: Scope, count: int) -> float:
         Watch(scope.access, CHATBOT, namespace, "Ready") as chatbots,
     ):
         begun = time.monotonic()
-        names = _apply(scope, namespace, count)
+        names = apply_chatbots(scope.access, namespace, count, fake=scope.process is not None)
         return chatbots.wait(names, 180) - begun
-
-
-def _apply(scope: Scope, namespace: str, count: int) -> list[str]:
-    names = [f"bot-{index}" for index in range(count)]
-    pods = {} if scope.process is None else {"pods": USAGE}
-    for batch in (names[i : i + BATCH] for i in range(0, count, BATCH)):
-        scope.access.apply(*(manifest(name, **pods) for name in batch), namespace=namespace)
-    return names
-
-
-@contextmanager
-def _settled(scope: Scope, count: int) -> Iterator[None]:
-    """`count` chatbots that are Ready, and an operator that has had nothing to say for a while."""
-    with (
-        make_namespace(scope.access, "many") as namespace,
-        Watch(scope.access, CHATBOT, namespace, "Ready") as chatbots,
-    ):
-        chatbots.wait(_apply(scope, namespace, count), 300)
-        scope.tell(f"{count} are Ready")
-        _calm(scope)
-        yield
-
-
-def _calm(scope: Scope) -> None:
-    """Until the operator has neither read nor written a single object for some seconds; at most a minute."""
-    end, last, since = time.monotonic() + 60, now(), time.monotonic()
-    while time.monotonic() < min(end, since + CALM_SECONDS):
-        time.sleep(0.5)
-        moment = now()
-        if _costly(scope, last):
-            since = time.monotonic()
-        last = moment
-
-
-def _costly(scope: Scope, since: datetime) -> list[dict[str, Any]]:
-    """The operator's calls that are not a LIST or a watch, its Lease aside."""
-    return [call for call in operator_calls(scope.access, since) if call["verb"] == "get" or call["verb"] in WRITES]
 
 
 def quiet(scope: Scope) -> list[Result]:
     """Settled chatbots cost nothing."""
     seconds = 20 if scope.quick else 60
-    with _settled(scope, 50):
-        since, before, end = now(), cpu_seconds(scope.pid), time.monotonic() + seconds
+    with settled(scope, 50), audit(scope.access) as tail:
+        before, end = cpu_seconds(scope.pid), time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             scope.tell(f"{left:.0f} s left")
             time.sleep(min(left, 5))
-        calls, cpu = _costly(scope, since), cpu_seconds(scope.pid) - before
-    gets = sum(1 for call in calls if call["verb"] == "get")
+        cpu = cpu_seconds(scope.pid) - before
+        calls = [call for call in tail.new() if call.user == ACCOUNT and call.costly]
+    gets = sum(1 for call in calls if call.verb == "get")
     return [
         Result("quiet", f"GETs in {seconds} s, 50 settled chatbots", gets, "", 0),
         Result("quiet", f"writes in {seconds} s", len(calls) - gets, "", 0),
@@ -290,7 +182,7 @@ def create(scope: Scope) -> list[Result]:
             since = now()
             bot = Bot(scope.access, namespace).create(pods=USAGE)
             bot.wait_ready(60)
-            _calm(scope)
+            calm(scope)
             calls = tally(operator_calls(scope.access, since, namespace=namespace))
             children = len(bot.children())
         scales.append(calls.pop(("patch", "deployments/scale", f"{bot.name}-backend"), 0))
@@ -298,35 +190,11 @@ def create(scope: Scope) -> list[Result]:
         gets.append(max((n for (verb, _, _), n in calls.items() if verb == "get"), default=0))
         applies.append(max((n for (verb, _, _), n in calls.items() if verb in WRITES), default=0))
     return [
-        Result("create", f"GETs of a child, most ({children} children)", max(gets), "", 1),
+        Result("create", f"GETs of a child, most ({children} children)", max(gets), "", 0),
         Result("create", "applies of a child, most", max(applies), "", 1),
         Result("create", "scale calls, most", max(scales), "", 1),
         Result("create", "status patches, most", max(statuses), "", 2),
     ]
-
-
-def memory(scope: Scope) -> list[Result]:
-    """Memory and CPU with many chatbots, and what a restart over them writes."""
-    count = 40 if scope.quick else 100
-    before = cpu_seconds(scope.pid)
-    with _settled(scope, count):
-        cpu, resident = (cpu_seconds(scope.pid) - before) / count, scope.operator.rss_mib()
-        scope.operator.stop()
-        since = now()
-        scope.operator.start()
-        wait_for("the restarted operator has looked at all", lambda: _reconciles(scope) >= count, 60)
-        _calm(scope)
-        writes = sum(1 for call in _costly(scope, since) if call["verb"] in WRITES)
-    return [
-        Result("memory", f"resident, {count} settled chatbots", resident, "MiB", 120),
-        Result("memory", "  operator's CPU for each, apply to settled", cpu * 1000, "ms"),
-        Result("memory", "writes after a restart", writes, "", 0),
-    ]
-
-
-def _reconciles(scope: Scope) -> float:
-    lines = scope.operator.http("/metrics")[1].splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("chatbot_operator_reconciles_total"))
 
 
 EDITS: tuple[tuple[str, str, str, dict[str, Any] | None], ...] = (
@@ -378,7 +246,8 @@ def drift(scope: Scope) -> list[Result]:
 # ------------------------------------------------------------ all of them
 
 ON_NODE = {"ready": ready, "six": six}
-ON_FAKE = {"create": create, "twenty": twenty, "drift": drift, "quiet": quiet, "memory": memory}
+ON_FAKE = {"create": create, "twenty": twenty, "drift": drift, "quiet": quiet}
+SCALE = "scale"
 
 
 def measure(names: Sequence[str], *, quick: bool, progress: Progress) -> Iterator[Result]:
@@ -397,6 +266,18 @@ def measure(names: Sequence[str], *, quick: bool, progress: Progress) -> Iterato
             for name in on_node:
                 with progress.step(name, usual=150 if name == "ready" else 30) as step:
                     yield from ON_NODE[name](Scope(access, quick, step.detail))
+
+
+def measure_scale(counts: Sequence[int], *, stock_most: int, save: bool, progress: Progress) -> Iterator[Result]:
+    """Our operator with each of `counts` chatbots, and the stock one with those of at most `stock_most`."""
+    fleets: list[Fleet] = []
+    for count in counts:
+        for name in ("ours", "stock") if count <= stock_most else ("ours",):
+            with progress.step(f"{count} chatbots, {name}", usual=count) as step:
+                fleets.append(scale.fleet(name, count, step.detail))
+            if save:
+                operator_report.keep(fleets)
+    yield from (result for found in fleets if found.operator == "ours" for result in scale.goals(found))
 
 
 @contextmanager
@@ -431,16 +312,24 @@ def table(results: Sequence[Result]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and reports; 1 if a goal is missed, 2 if it cannot be measured, 130 after Ctrl-C."""
-    known = [*ON_FAKE, *ON_NODE]
+    known = [*ON_FAKE, SCALE, *ON_NODE]
     parser = argparse.ArgumentParser(prog="python -m bench.operator", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions and chatbots, shorter waits")
     parser.add_argument("--only", nargs="+", choices=known, default=known, metavar="NAME", help=", ".join(known))
+    parser.add_argument("--counts", nargs="+", type=int, default=[100, 300, 1000], help="chatbots of scale")
+    parser.add_argument("--stock-most", type=int, default=300, help="most chatbots for the stock operator of scale")
+    parser.add_argument("--save", action="store_true", help="keep the results of scale for python -m bench.report")
     parser.add_argument("--output", choices=("text", "json"), default="text")
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     load = [os.getloadavg()[0]]
     try:
-        results = list(measure(arguments.only, quick=arguments.quick, progress=for_this_terminal()))
+        progress = for_this_terminal()
+        results = list(measure(arguments.only, quick=arguments.quick, progress=progress))
+        if SCALE in arguments.only:
+            counts = [40] if arguments.quick else arguments.counts
+            most = arguments.stock_most
+            results += measure_scale(counts, stock_most=most, save=arguments.save, progress=progress)
     except (DevClusterError, AssertionError, TimeoutError, subprocess.SubprocessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

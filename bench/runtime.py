@@ -1,6 +1,7 @@
-"""Measures the runtime's memory and start against their goals: `python -m bench.runtime [--output json]`.
+"""Measures the runtime beside a bare bound and its peers: `python -m bench.runtime [--quick] [--save] [--output json]`.
 
-It runs the real process on loopback. The goals hold for one idle core; a busy machine shows larger times.
+Real processes on loopback: the servers share one core, the load generator has another. Rounds of all servers take
+turns, and each ratio is the median of the ratios in one round, so that a busy machine slows both sides of it alike.
 """
 
 import argparse
@@ -11,51 +12,185 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
+import uvloop
+
+from bench import runtime_load as load
+from bench import runtime_peers as peers
+from bench.runtime_peers import Server
 from tests.support.runtime_process import RuntimeProcess, chat_bytes, question, until
 
-MIB = 1024
-STREAMS = 500
-STARTS = 5
-REPLY_TOKENS = 400
-TOKENS_PER_SECOND = 30
-SETTINGS = {
-    "mock": {"replies": ["word " * REPLY_TOKENS], "tokensPerSecond": TOKENS_PER_SECOND},
-    "access": {"requestsPerMinute": 1_000_000, "concurrentRequests": STREAMS},
-}
+CLIENTS = 50
+STREAMS, MANY_STREAMS = 500, 2000
+PACE = 10.0
+"""Tokens a second of each stream."""
+REPLY = "A canned answer of a usual length, so that a stream of it lasts for some seconds and a whole one is short."
+VARIANTS: dict[str, float | None] = {"log": None, "metrics": None, "log,metrics": 20}
+"""What the runtime is also measured without, and the most percent of its CPU that this may take."""
+UNLIMITED = {"requestsPerMinute": 10_000_000, "concurrentRequests": 100_000}
 
 
 @dataclass(frozen=True)
 class Result:
-    """One measured value and its goal, an upper bound."""
+    """One measured value and its goal, if it has one: `least` or `most` it may be."""
 
+    id: str
     what: str
     value: float
-    goal: float
-    unit: str
+    unit: str = ""
+    goal: float | None = None
+    side: Literal["least", "most"] = "most"
 
     @property
     def met(self) -> bool:
-        """Whether the goal is met."""
-        return self.value <= self.goal
+        """Whether the goal is met; without a goal it is."""
+        if self.goal is None:
+            return True
+        return self.value <= self.goal if self.side == "most" else self.value >= self.goal
 
 
-def starts(count: int) -> list[Result]:
-    """Time from the start of a process to its first `/readyz` that says yes: medians of `count` starts."""
-    walls, cpus = [], []
-    for _ in range(count):
-        begun = time.monotonic()
-        with RuntimeProcess() as process:
+class Bench:
+    """A folder of settings, and how much is measured."""
+
+    def __init__(self, folder: Path, *, quick: bool) -> None:
+        self.quick = quick
+        self.rounds, self.seconds = (3, 1.0) if quick else (9, 2.0)
+        self.answer = folder / "answer.json"
+        self.settings = folder / "settings.json"
+        mock = {"replies": [REPLY], "tokensPerSecond": PACE}
+        self.settings.write_text(json.dumps({"mock": mock, "access": UNLIMITED}))
+        with RuntimeProcess(settings_file=self.settings) as process:
+            self.answer.write_bytes(process.ask().body)
+
+    def whole(self) -> Iterator[Result]:
+        """P1 and P7: whole answers, 50 clients."""
+        with ExitStack() as stack:
+            use = stack.enter_context
+            servers = [
+                use(peers.runtime(settings_file=self.settings)),
+                use(peers.bare(self.answer, PACE)),
+                *(use(peers.runtime_without(parts, settings_file=self.settings)) for parts in VARIANTS),
+            ]
+            for name, start in (("FastAPI", peers.fastapi), ("litellm", peers.litellm)):
+                try:
+                    servers.append(use(start(self.answer)))
+                except peers.Unavailable as error:
+                    print(f"{name} is left out: {error}", file=sys.stderr)
+            rates, costs = self._rounds(servers)
+        yield Result("P1", "answers a second", round(statistics.median(rates["runtime"])), "1/s")
+        yield Result("P1", "CPU of an answer", round(statistics.median(costs["runtime"]) * 1e6), "µs")
+        yield Result("P1", "answers a second / bare aiohttp", ratio(rates, "runtime", "bare aiohttp"), "", 0.6, "least")
+        yield Result("P1", "CPU of bare aiohttp / ours", ratio(costs, "bare aiohttp", "runtime"))
+        for name, goal in (("FastAPI", 1.5), ("litellm", 100.0)):
+            if name in rates:
+                yield Result("P1", f"answers a second / {name}", ratio(rates, "runtime", name), "", goal, "least")
+                yield Result("P1", f"CPU of {name} / ours", ratio(costs, name, "runtime"))
+        for parts, goal in VARIANTS.items():
+            share = 100 * (1 - ratio(costs, f"without {parts}", "runtime"))
+            yield Result("P7", f"CPU for {parts.replace(',', ' and ')}", round(share, 1), "%", goal)
+
+    def _rounds(self, servers: Sequence[Server]) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+        """Answers a second and CPU seconds of an answer, of each server in each round; a first one only warms up."""
+        rates: dict[str, list[float]] = {server.name: [] for server in servers}
+        costs: dict[str, list[float]] = {server.name: [] for server in servers}
+        for number in range(self.rounds + 1):
+            for server in servers:
+                before = server.cpu_seconds()
+                seconds = self.seconds if number or server.name == "litellm" else 0.5
+                found = uvloop.run(load.whole(server.port, CLIENTS, seconds))
+                if number:
+                    rates[server.name].append(found.per_second)
+                    costs[server.name].append((server.cpu_seconds() - before) / len(found.latencies))
+        return rates, costs
+
+    def paced(self) -> Iterator[Result]:
+        """P2: paced streams."""
+        ours, theirs = load.Streams(), load.Streams()
+        cpu = 0.0
+        with (
+            peers.runtime(settings_file=self.settings, max_running=MANY_STREAMS) as server,
+            peers.bare(self.answer, PACE) as bare,
+        ):
+            lasts = len(REPLY.split()) * 1.3 / PACE  # tokens are a little shorter than words
+            for _ in range(1 if self.quick else 3):
+                before = server.cpu_seconds()
+                add(ours, uvloop.run(load.streams(server.port, STREAMS, PACE, lasts)))
+                cpu += server.cpu_seconds() - before
+                add(theirs, uvloop.run(load.streams(bare.port, STREAMS, PACE, lasts)))
+            before = server.cpu_seconds()
+            many = uvloop.run(load.streams(server.port, MANY_STREAMS, PACE, lasts))
+            many_cpu = server.cpu_seconds() - before
+        first, late = percentile(ours.first, 99), percentile(ours.late, 99)
+        yield Result("P2", f"first chunk, p99, {STREAMS} streams", round(first * 1000, 1), "ms")
+        bound = first / percentile(theirs.first, 99)
+        yield Result("P2", f"first chunk, p99, {STREAMS} streams / bare aiohttp", round(bound, 2), "", 1.5)
+        yield Result("P2", f"chunk behind its time, p99, {STREAMS} streams", round(late * 1000, 1), "ms")
+        bare_late = round(percentile(theirs.late, 99) * 1000, 1)
+        yield Result("P2", f"chunk behind its time, p99, {STREAMS} streams, bare aiohttp", bare_late, "ms")
+        cost, many_cost = cpu / ours.chunks, many_cpu / many.chunks
+        yield Result("P2", f"CPU of a chunk, {STREAMS} streams", round(cost * 1e6, 1), "µs")
+        yield Result("P2", f"CPU of a chunk, {MANY_STREAMS} / {STREAMS} streams", round(many_cost / cost, 2), "", 1.5)
+        yield Result("P2", f"streams lost of {MANY_STREAMS}", MANY_STREAMS - many.complete, "", 0)
+
+    def refusals(self) -> Iterator[Result]:
+        """L1: how quickly those are refused who are too many."""
+        slots = 20
+        capacity = slots * PACE / (len(REPLY.split()) * 1.1)
+        with peers.runtime(settings_file=self.settings, max_running=slots, max_queue=slots) as server:
+            found = uvloop.run(load.overload(server.port, max(10 * capacity, 200), 3 if self.quick else 10))
+        value = percentile(found.refusals, 99) * 1000
+        yield Result("L1", "refusal at ten times the capacity, p99", round(value, 1), "ms", 50)
+
+    def starts(self) -> Iterator[Result]:
+        """P6: from the start of a process to its first `/readyz` that says yes; medians."""
+        walls, cpus = [], []
+        for _ in range(3 if self.quick else 7):
+            begun = time.monotonic()
+            with RuntimeProcess() as process:
+                until_ready(process)
+                walls.append(time.monotonic() - begun)
+                cpus.append(Server("", process.pid, 0).cpu_seconds())
+        yield Result("P6", "start to ready, wall", round(statistics.median(walls), 2), "s", 2)
+        yield Result("P6", "start to ready, CPU", round(statistics.median(cpus), 2), "s", 1)
+
+    def memory(self) -> Iterator[Result]:
+        """P5 and L2: resident memory."""
+        with RuntimeProcess(settings_file=self.settings, queue_seconds=60) as process:
             until_ready(process)
-            walls.append(time.monotonic() - begun)
-            cpus.append(cpu_seconds(process.pid))
-    return [
-        Result("start to ready, wall", round(statistics.median(walls), 2), 2, "s"),
-        Result("start to ready, CPU", round(statistics.median(cpus), 2), 1, "s"),
-    ]
+            process.ask(max_tokens=1)
+            yield Result("P5", "resident memory, idle", round(resident(process.pid), 1), "MiB", 56)
+            streaming = asyncio.run(highest(process, STREAMS))
+            yield Result("P5", f"resident memory, {STREAMS} streams", round(streaming, 1), "MiB", 72)
+        slots, waiting = 10, 400
+        with RuntimeProcess(settings_file=self.settings, max_running=slots, queue_seconds=60) as process:
+            process.ask(max_tokens=1)
+            before = resident(process.pid)
+            queued = asyncio.run(highest(process, slots + waiting, until_queued=waiting)) - before
+            yield Result("L2", "resident memory of a request that waits", round(1024 * queued / waiting, 1), "KiB")
+
+
+def add(total: load.Streams, more: load.Streams) -> None:
+    """Adds one run to others."""
+    total.first += more.first
+    total.late += more.late
+    total.chunks += more.chunks
+    total.complete += more.complete
+
+
+def ratio(values: dict[str, list[float]], above: str, below: str) -> float:
+    """The median over the rounds of one server's value by another's."""
+    pairs = zip(values[above], values[below], strict=True)
+    return round(statistics.median(a / b for a, b in pairs), 2)
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value that so many percent do not exceed."""
+    return sorted(values)[max(0, -(-len(values) * int(percent) // 100) - 1)]
 
 
 def until_ready(process: RuntimeProcess) -> None:
@@ -63,77 +198,80 @@ def until_ready(process: RuntimeProcess) -> None:
     until(lambda: process.internal("/readyz").status == 200, "ready")
 
 
-def memory(streams: int) -> list[Result]:
-    """Resident memory of an idle process, and while it gives `streams` paced answers."""
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Path(folder, "settings.json")
-        settings.write_text(json.dumps(SETTINGS))
-        with RuntimeProcess(settings_file=settings, max_running=streams) as process:
-            until_ready(process)
-            process.ask(max_tokens=1)
-            idle = resident(process.pid)
-            streaming, done = asyncio.run(under_streams(process, streams))
-            if done != streams:
-                raise SystemExit(f"error: {streams - done} of {streams} streams did not end with [DONE]")
-    return [
-        Result("resident memory, idle", round(idle, 1), 56, "MiB"),
-        Result(f"resident memory, {streams} streams", round(streaming, 1), 72, "MiB"),
-    ]
-
-
-async def under_streams(process: RuntimeProcess, count: int) -> tuple[float, int]:
-    """The highest resident memory while `count` streams run, and how many of them ended as they should."""
-    highest = 0.0
+async def highest(process: RuntimeProcess, count: int, until_queued: int = 0) -> float:
+    """The highest resident memory while `count` streams are asked for, to their end or until so many wait."""
+    most = resident(process.pid)
 
     async def watch() -> None:
-        nonlocal highest
+        nonlocal most
         while True:
-            highest = max(highest, resident(process.pid))
-            await asyncio.sleep(0.2)
+            most = max(most, resident(process.pid))
+            await asyncio.sleep(0.1)
 
     watching = asyncio.create_task(watch())
-    ends = await asyncio.gather(*(read_stream(process.port) for _ in range(count)))
+    readers = [asyncio.create_task(_read_stream(process.port)) for _ in range(count)]
+    if until_queued:
+        name = "chatbot_runtime_queued_requests"
+        while await asyncio.to_thread(process.metric, name) < until_queued:  # noqa: ASYNC110 - of another process
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
+        for reader in readers:
+            reader.cancel()
+    ends = await asyncio.gather(*readers, return_exceptions=True)
     watching.cancel()
-    return highest, sum(ends)
+    if not until_queued and ends != [True] * count:
+        raise SystemExit(f"error: {count - ends.count(True)} of {count} streams did not end with [DONE]")
+    return most
 
 
-async def read_stream(port: int) -> bool:
-    """Asks for a stream and reads it to its end; whether that was `[DONE]`."""
+async def _read_stream(port: int) -> bool:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(chat_bytes(question(stream=True), "Connection: close"))
-    end = b""
-    while piece := await reader.read(65536):
-        end = (end + piece)[-64:]
-    writer.close()
-    return b"data: [DONE]" in end
+    try:
+        writer.write(chat_bytes(question(stream=True), "Connection: close"))
+        end = b""
+        while piece := await reader.read(65536):
+            end = (end + piece)[-64:]
+        return b"data: [DONE]" in end
+    finally:
+        writer.close()
 
 
 def resident(pid: int) -> float:
     """Resident memory of a process in MiB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / MIB
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time of a process so far, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def measure(*, quick: bool, only: Sequence[str]) -> list[Result]:
+    """All results, or those of the named parts."""
+    os.sched_setaffinity(0, peers.LOAD_CORE)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), quick=quick)
+        return [result for part in only or PARTS for result in getattr(bench, part)()]
+
+
+PARTS = ("whole", "paced", "refusals", "starts", "memory")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and reports; 1 if a goal is missed."""
     parser = argparse.ArgumentParser(prog="bench.runtime", description=__doc__)
     parser.add_argument("--output", choices=("text", "json"), default="text")
-    parser.add_argument("--streams", type=int, default=STREAMS)
-    parser.add_argument("--starts", type=int, default=STARTS)
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=(), help="some parts")
+    parser.add_argument("--save", action="store_true", help="keep the results for docs/performance.md")
     arguments = parser.parse_args(argv)
-    results = starts(arguments.starts) + memory(arguments.streams)
+    results = measure(quick=arguments.quick, only=arguments.only)
+    if arguments.save:
+        from bench.runtime_report import keep
+
+        keep(results)
     if arguments.output == "json":
         print(json.dumps([asdict(result) | {"met": result.met} for result in results]))
     else:
-        for result in results:
-            mark = "ok" if result.met else "MISSED"
-            print(f"{result.what:<32} {result.value:>7g} {result.unit:<4} (goal: at most {result.goal:g})  {mark}")
+        for r in results:
+            goal = "" if r.goal is None else f"(goal: at {r.side} {r.goal:g})  {'ok' if r.met else 'MISSED'}"
+            print(f"{r.id} {r.what:<58} {r.value:>8g} {r.unit:<4} {goal}")
     return 0 if all(result.met for result in results) else 1
 
 

@@ -54,9 +54,11 @@ def install(access: ClusterAccess) -> None:
     access.kubectl("wait", "--for=condition=Established", "crd/chatbots.chatbot-operator.dev", "--timeout=30s")
 
 
-def account_kubeconfig(access: ClusterAccess, folder: Path) -> Path:
-    """A kubeconfig with a token of the operator's own account."""
-    token = access.kubectl("create", "token", RELEASE, "-n", NAMESPACE, "--duration=4h").stdout.strip()
+def account_kubeconfig(
+    access: ClusterAccess, folder: Path, *, account: str = RELEASE, namespace: str = NAMESPACE
+) -> Path:
+    """A kubeconfig with a token of an account, the operator's own unless said otherwise."""
+    token = access.kubectl("create", "token", account, "-n", namespace, "--duration=4h").stdout.strip()
     raw = json.loads(access.kubectl("config", "view", "--raw", "--flatten", "-o", "json").stdout)
     context = next(c for c in raw["contexts"] if c["name"] == raw["current-context"])
     raw["users"] = [{"name": "operator", "user": {"token": token}}]

@@ -1,0 +1,147 @@
+"""Servers to measure: the runtime, variants of it, and its peers, each a process on one core. It measures nothing."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.runtime_process import RuntimeProcess, chat_bytes, question
+
+PEERS = Path(__file__).parent / "peers"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chatbot-operator" / "bench"
+FASTAPI = ("fastapi", "uvicorn", "httptools", "uvloop", "orjson", "prometheus-client")
+LITELLM = ("litellm[proxy]",)
+START_SECONDS = 120.0
+CORES = sorted(os.sched_getaffinity(0))
+LOAD_CORE, SERVER_CORE = {CORES[0]}, {CORES[-1]}
+
+
+class Unavailable(Exception):
+    """A peer cannot be installed or started here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A process that answers on loopback."""
+
+    name: str
+    pid: int
+    port: int
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the process and of the children it has waited for, in seconds."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def on_server_core() -> Iterator[None]:
+    """What is started inside runs on the servers' core; this process is on the load generator's after it."""
+    os.sched_setaffinity(0, SERVER_CORE)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, LOAD_CORE)
+
+
+@contextlib.contextmanager
+def runtime(name: str = "runtime", module: str = "chatbot_runtime", **settings: object) -> Iterator[Server]:
+    """The runtime, or a variant of it."""
+    with on_server_core():
+        process = RuntimeProcess(module, **settings)
+    with process:
+        yield Server(name, process.pid, process.port)
+
+
+@contextlib.contextmanager
+def runtime_without(parts: str, **settings: object) -> Iterator[Server]:
+    """The runtime without `log`, `metrics` or `log,metrics`."""
+    os.environ["BENCH_WITHOUT"] = parts
+    with runtime(f"without {parts}", "bench.peers.runtime_variant", **settings) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def bare(answer: Path, per_second: float) -> Iterator[Server]:
+    """aiohttp, orjson and uvloop with nothing round them."""
+    command = [sys.executable, str(PEERS / "bare_aiohttp.py"), str(answer), str(per_second)]
+    with _started("bare aiohttp", command) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def fastapi(answer: Path) -> Iterator[Server]:
+    """FastAPI on uvicorn, with the same duties."""
+    python = environment("fastapi", FASTAPI)
+    with _started("FastAPI", [str(python), str(PEERS / "fastapi_server.py"), str(answer)]) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def litellm(answer: Path) -> Iterator[Server]:
+    """litellm's proxy with a mock answer."""
+    text = json.loads(answer.read_bytes())["choices"][0]["message"]["content"]
+    python = environment("litellm", LITELLM)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = answer.with_name("litellm.yaml")
+    mock = f"{{model: openai/mock, api_key: none, mock_response: {text!r}}}"
+    config.write_text(f"model_list:\n  - {{model_name: mock, litellm_params: {mock}}}\n")
+    command = [str(python.with_name("litellm")), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
+    with _started("litellm", command, port) as server:
+        yield server
+
+
+def environment(name: str, packages: tuple[str, ...]) -> Path:
+    """The Python of a virtual environment with these packages, in the user's cache; made when it is first needed."""
+    folder = CACHE / name
+    python, ready = folder / "bin/python", folder / "ready"
+    if not ready.exists():
+        print(f"installing {', '.join(packages)} into {folder}", file=sys.stderr)
+        uv = [sys.executable, "-m", "uv"]
+        for command in (
+            [*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
+            [*uv, "pip", "install", "--quiet", "--python", str(python), *packages],
+        ):
+            if subprocess.run(command, check=False).returncode != 0:
+                raise Unavailable(f"{', '.join(packages)} cannot be installed")
+        ready.touch()
+    return python
+
+
+@contextlib.contextmanager
+def _started(name: str, command: list[str], port: int = 0) -> Iterator[Server]:
+    """A process that prints its port, or listens on `port`, and then answers."""
+    environ = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    with on_server_core():
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environ)
+    try:
+        assert process.stdout is not None
+        port = port or int(process.stdout.readline() or 0)
+        server = Server(name, process.pid, port)
+        _until(lambda: process.poll() is not None or _answers(port), START_SECONDS)
+        if process.poll() is not None or not _answers(port):
+            raise Unavailable(f"{name} does not answer")
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(chat_bytes(question("hello", model="mock"), "Connection: close"))
+        return b" 200 " in connection.recv(100)
+    return False
+
+
+def _until(find: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not find() and time.monotonic() < end:
+        time.sleep(0.2)
