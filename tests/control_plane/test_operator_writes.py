@@ -26,6 +26,8 @@ def test_a_create_costs_one_apply_a_child_one_scale_and_two_status_patches(opera
     scale = calls.pop(("patch", "deployments/scale", "demo-backend"))
     statuses = calls.pop(("patch", "chatbots/status", "demo"))
     assert (scale, statuses) == (1, 2)
+    # That the Chatbot is still there is asked once; no child is looked at before it is made.
+    assert calls.pop(("get", "chatbots", "demo")) == 1
     assert set(calls.values()) == {1}
     assert {verb for verb, _, _ in calls} == {"patch"}
     assert len(calls) == len(bot.children())
