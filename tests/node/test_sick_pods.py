@@ -3,10 +3,13 @@
 A bad new version costs no answer (R8). A pod that dies takes along what it was answering, and nothing else.
 """
 
+import json
 import os
 import re
 import signal
 import subprocess
+import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +22,7 @@ import pytest
 
 from devcluster import demo
 from devcluster.cluster import Cluster
-from devcluster.images.archive import BuiltImage
+from devcluster.images.archive import BuiltImage, ImageConfig, write_archive
 from devcluster.images.builder import build
 from devcluster.progress import Plain
 from devcluster.registry import Registry
@@ -200,7 +203,7 @@ ROWS: dict[str, Callable[[Patient], None]] = {
         {"pods": {"imageRegistry": "registry.test"}},
         {"pods": {"imageRegistry": None}},
         ("CrashLooping",),
-        r"exited with [1-9]",
+        "exited with 1 .*a broken release",
     ),
 }
 
@@ -236,13 +239,28 @@ def cluster(chart: ClusterAccess) -> Cluster:
     return chart.cluster
 
 
+def broken(runtime: BuiltImage, folder: Path) -> BuiltImage:
+    """An image under the runtime's name, of its layers, whose program ends at once."""
+    with tarfile.open(runtime.archive) as tar:
+        manifest = tar.extractfile("manifest.json")
+        assert manifest is not None
+        layers = json.load(manifest)[0]["Layers"]
+        tar.extractall(folder, [tar.getmember(layer) for layer in layers], filter="data")
+    program = ("python", "-c", "raise SystemExit('a broken release')")
+    archive = folder / "broken.tar"
+    config = ImageConfig(entrypoint=program, user="10001:10001")
+    write_archive(archive, runtime.reference, config, [folder / layer for layer in layers])
+    return BuiltImage(runtime.reference, archive)
+
+
 @contextmanager
-def wrong_image(cluster: Cluster) -> Iterator[None]:
-    """A registry that has another program under the name of the runtime."""
+def broken_release(cluster: Cluster) -> Iterator[None]:
+    """A registry that has a broken image under the name of the runtime."""
     registry = Registry(cluster)
     registry.start()
     try:
-        registry.push(BuiltImage(build("chatbot-runtime").reference, build("chatbot-operator").archive))
+        with tempfile.TemporaryDirectory() as folder:
+            registry.push(broken(build("chatbot-runtime"), Path(folder)))
         yield
     finally:
         registry.stop()
@@ -266,7 +284,7 @@ def ends(chart: ClusterAccess, cluster: Cluster) -> Iterator[dict[str, Future[No
     """How each row ended."""
     with ExitStack() as stack:
         stack.enter_context(short_deadline(chart))
-        stack.enter_context(wrong_image(cluster))
+        stack.enter_context(broken_release(cluster))
         pool = stack.enter_context(ThreadPoolExecutor(ROWS_AT_ONCE))
         yield {name: pool.submit(run, chart, row) for name, row in ROWS.items()}
 
