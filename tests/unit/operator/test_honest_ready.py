@@ -1,4 +1,4 @@
-"""Ready is never True while something that the spec asks for has not been written."""
+"""Ready is never True for a spec of which something has not been written."""
 
 from typing import Any
 
@@ -27,6 +27,12 @@ def ready(world: World) -> tuple[str, str]:
     return condition.status, condition.reason
 
 
+def about_this_spec(world: World) -> bool:
+    condition = world.chatbot.status.condition("Ready")
+    assert condition is not None
+    return condition.observed_generation == world.chatbot.metadata.generation
+
+
 @pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
 @pytest.mark.parametrize(("kind", "edit"), EDITS, ids=["settings", "template"])
 async def test_a_write_that_fails_keeps_ready_false_until_it_succeeds(
@@ -34,6 +40,7 @@ async def test_a_write_that_fails_keeps_ready_false_until_it_succeeds(
 ) -> None:
     world = await settled({"phase": "mock"})
     assert ready(world)[0] == "True"
+    assert about_this_spec(world)
 
     def before(verb: str, ref: Ref, _: Any) -> None:
         if verb == "apply" and ref == Ref(kind, KEY.namespace, names.backend(KEY.name)):
@@ -45,7 +52,11 @@ async def test_a_write_that_fails_keeps_ready_false_until_it_succeeds(
     for _ in range(3):
         await world.reconcile()
         world.deliver()
-        assert ready(world) == ("False", "RollingOut")
+        if isinstance(error, Throttled):  # not even the status is written before the time is over
+            assert not about_this_spec(world)
+        else:
+            assert ready(world) == ("False", "RollingOut")
     world.api.before = lambda *_: None
     await world.settle()
     assert ready(world)[0] == "True"
+    assert about_this_spec(world)
