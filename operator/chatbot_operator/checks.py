@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from chatbot_operator import names
 from chatbot_operator.api import Chatbot, Phase
 from chatbot_operator.api.reasons import Reason
-from chatbot_operator.kinds import DEPLOYMENT, Ref
+from chatbot_operator.kinds import CLAIM, DEPLOYMENT, JOB, Ref
 from chatbot_operator.migration import Migration, failed_marker
 from chatbot_operator.observe import Observed, Pod, WriteProblem, autoscaler, public_service
 from chatbot_operator.revision import revision
@@ -320,6 +320,8 @@ def rolling_out(c: Context) -> Verdict | None:
     unwritten = _problem(c, lambda p: p.error not in ("Forbidden", "Invalid"))
     if unwritten is not None:
         return Verdict(Reason.ROLLING_OUT, f"{unwritten[0]}: {unwritten[1].message}. It is tried again.")
+    if held := _held(c):
+        return Verdict(Reason.ROLLING_OUT, held)
     if c.chatbot.spec.suspend or stepped_back(c) or stalled(c):
         return None
     if live is None:
@@ -328,6 +330,18 @@ def rolling_out(c: Context) -> Verdict | None:
     if live.rolled_out and (live.revision == target or c.migration.template != "target"):
         return None
     return Verdict(Reason.ROLLING_OUT, "New pods are being started; see status.readyReplicas.")
+
+
+def _held(c: Context) -> str:
+    """A child that is being deleted and that somebody's finalizer keeps from going; a claim or Job may take its time."""
+    for ref, obj in c.observed.children.items():
+        if "deletionTimestamp" in obj["metadata"] and ref.kind not in (CLAIM, JOB):
+            finalizers = ", ".join(obj["metadata"].get("finalizers", ())) or "the API server"
+            return (
+                f"{ref} is being deleted and is held by {finalizers}. It is made again once it is gone; "
+                "if nothing else will remove the finalizer, do it by hand."
+            )
+    return ""
 
 
 def stepped_back(c: Context) -> Verdict | None:

@@ -32,7 +32,7 @@ SETTINGS: Mapping[str, str] = {
     "RETRY_LONGEST_SECONDS": "2",
     "PROGRESS_DEADLINE_SECONDS": "12",
     "STATUS_HOLD_SECONDS": "0.3",
-    "API_TIMEOUT_SECONDS": "4",
+    "API_TIMEOUT_SECONDS": "8",
     "HOST": "127.0.0.1",
     "PORT": "0",
     "RUNTIME_IMAGE": "localhost/chatbot-runtime:test",
@@ -226,7 +226,7 @@ class Lane:
         live = self.deployment(name)
         return int(live.get("status", {}).get("replicas", 0)) if live else 0
 
-    async def settled(self, *bots: str, timeout: float = 30) -> None:
+    async def settled(self, *bots: str, timeout: float = 60) -> None:
         """Wait until all are as their spec asks for."""
         names = bots or tuple(self.bots)
         try:

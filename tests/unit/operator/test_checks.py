@@ -52,6 +52,13 @@ def test_a_host_name_is_not_implemented_and_the_other_ways_are_named() -> None:
     told(Scene({**MOCK, "expose": expose}), Reason.NOT_IMPLEMENTED, "spec.expose.host", "NodePort")
 
 
+def test_a_child_that_a_finalizer_keeps_from_going_is_named_with_the_finalizer() -> None:
+    scene = serving()
+    going = {"deletionTimestamp": "2030-01-01T00:00:00Z", "finalizers": ["example.com/hold"]}
+    scene.objects[SERVICE_REF]["metadata"] |= going
+    told(scene, Reason.ROLLING_OUT, "Service chat/demo", "example.com/hold", "made again")
+
+
 def test_an_object_of_somebody_else_is_named_with_what_to_do() -> None:
     scene = serving()
     scene.objects[SERVICE_REF]["metadata"]["ownerReferences"] = []
