@@ -1,7 +1,6 @@
 """The Cluster protocol on `kubernetes.aio`: the only module that imports the client, and the one place where its
 errors are mapped. It must not know what a Chatbot is."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +8,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import orjson
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
@@ -166,13 +166,13 @@ class Kube:
         url = f"{self._host}{resource_path}?{urlencode(query)}" if query else f"{self._host}{resource_path}"
         try:
             headers = {"Accept": JSON, "Content-Type": content_type, **await self._authorization()}
-            data = json.dumps(body).encode() if body is not None else None
+            data = orjson.dumps(body) if body is not None else None
             async with self._session.request(method, url, data=data, headers=headers, **self._options) as response:
                 status = response.status
                 answer = await response.read()
             if status >= 400:
                 raise error_of(status, answer, response.headers, verb=verb, resource=resource)
-            parsed: dict[str, Any] = json.loads(answer)
+            parsed: dict[str, Any] = orjson.loads(answer)
             return parsed
         except (aiohttp.ClientError, config.ConfigException, OSError, TimeoutError) as error:
             raise Transient(f"no answer: {type(error).__name__}", verb=verb, resource=resource) from error
@@ -191,7 +191,7 @@ def error_of(
 ) -> ClusterError:
     """The error that an answer of 400 or above stands for, with the server's own message."""
     try:
-        parsed = json.loads(data)
+        parsed = orjson.loads(data)
         message = str(parsed.get("message") or "") if isinstance(parsed, dict) else ""
     except ValueError:
         message = ""

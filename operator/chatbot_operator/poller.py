@@ -1,12 +1,13 @@
 """Asks pods for their state: every pod of a Chatbot that is not settled, now and then one that is.
 
-A result enters like an event: it makes it the Chatbot's turn. It must not know what a report means.
+A pod that says the same again is asked less and less often, until something happens to it. A result enters like an
+event: it makes it the Chatbot's turn. It must not know what a report means.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chatbot_operator.kinds import Key
 from chatbot_operator.observe import Pod, backend_pods
@@ -26,7 +27,10 @@ TICK_SECONDS = 0.25
 @dataclass(frozen=True)
 class _Asked:
     at: float
-    ready: bool
+    state: tuple[bool, str]
+    """Whether it was ready, and which settings it had been told of."""
+    pause: float
+    """Seconds until it is asked again if nothing happens to it."""
 
 
 class Poller:
@@ -78,7 +82,7 @@ class Poller:
             for pod in self._pods_of(key):
                 seen.add(pod.instance)
                 if self._is_due(pod, now, settled=settled):
-                    self._asked[pod.instance] = _Asked(now, pod.ready)
+                    self._asked[pod.instance] = self._note(pod, now)
                     due.append((key, pod))
         if every:
             self._pods = {k: p for k, p in self._pods.items() if not self._settled(k) and self._store.version(k)}
@@ -100,11 +104,20 @@ class Poller:
         if settled:
             return pod.ready and pod.phase != "mock"
         last = self._asked.get(pod.instance)
-        return last is None or last.ready != pod.ready or now - last.at >= self._settings.poll_unsettled_seconds
+        return last is None or last.state != (pod.ready, pod.nudge) or now - last.at >= last.pause
+
+    def _note(self, pod: Pod, now: float) -> _Asked:
+        last, state = self._asked.get(pod.instance), (pod.ready, pod.nudge)
+        if last is None or last.state != state:
+            return _Asked(now, state, self._settings.poll_unsettled_seconds)
+        longest = max(self._settings.poll_settled_seconds, self._settings.poll_unsettled_seconds)
+        return _Asked(now, state, min(last.pause * 2, longest))
 
     async def _ask(self, key: Key, pod: Pod) -> None:
         async with self._gate:
             report = await self._client.ask(ip=pod.ip, namespace=pod.ref.namespace, name=pod.ref.name)
         if self._reports.get(pod.instance) != report:
             self._reports[pod.instance] = report
+            if last := self._asked.get(pod.instance):
+                self._asked[pod.instance] = replace(last, pause=self._settings.poll_unsettled_seconds)
             self._queue.add_soon(key)

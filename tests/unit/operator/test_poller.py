@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from chatbot_operator import poller as module
 from chatbot_operator.kinds import POD, Key, ref_of
+from chatbot_operator.names import SETTINGS_NUDGE
 from chatbot_operator.pods import PodClient
 from chatbot_operator.poller import Poller
 from chatbot_operator.queue import MOMENT_SECONDS, Queue
@@ -69,6 +70,10 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
+async def asked(world: World, times: int) -> None:
+    await until(lambda: len(world.asked.names) == times)
+
+
 async def some_turns() -> None:
     for _ in range(200):
         await asyncio.sleep(0)
@@ -81,6 +86,31 @@ async def test_every_pod_of_one_that_is_not_settled_is_asked_every_few_seconds(m
         assert len(world.asked.names) == len(names)
         world.now += 3.1
         await until(lambda: len(world.asked.names) == 2 * len(names))
+
+
+async def test_a_pod_that_says_the_same_again_is_asked_less_and_less_often(monkeypatch: Any) -> None:
+    async with polling("mock", monkeypatch) as (world, names):
+        for turns, pause in enumerate((3.1, 6.1, 12.1, 15.1, 15.1), start=1):
+            await asked(world, turns * len(names))
+            world.now += pause - 0.2
+            await some_turns()
+            assert len(world.asked.names) == turns * len(names)
+            world.now += 0.2
+
+
+async def test_a_pod_to_which_something_happens_is_asked_at_once_and_often_again(monkeypatch: Any) -> None:
+    async with polling("mock", monkeypatch) as (world, names):
+        for turns in (1, 2, 3):
+            await asked(world, turns * len(names))
+            world.now += 20
+        await until(lambda: len(world.asked.names) == 4 * len(names))
+        old = next(o for r, o in world.store.snapshot(KEY).children.items() if r.kind == POD)
+        metadata = old["metadata"] | {"annotations": {SETTINGS_NUDGE: "new@then"}, "resourceVersion": "1000000"}
+        world.asked.names.clear()
+        world.store.put({**old, "metadata": metadata})
+        await until(lambda: world.asked.names == [metadata["name"]])
+        world.now += 3.1
+        await until(lambda: world.asked.names == [metadata["name"]] * 2)
 
 
 async def test_a_settled_mock_is_not_asked_and_a_settled_hf_is_now_and_then(monkeypatch: Any) -> None:
@@ -131,7 +161,7 @@ async def test_a_report_that_differs_makes_it_the_chatbots_turn_and_the_same_doe
         await some_turns()
         assert not turn.done()
         world.asked.report = PodReport(problem="something else")
-        world.now += 3.1
+        world.now += 6.1
         await until(lambda: len(world.asked.names) == 3 * len(names))
         await some_turns()
         world.now += MOMENT_SECONDS
