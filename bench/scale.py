@@ -25,6 +25,9 @@ from tests.support.operator import account_kubeconfig, operator_on, wait_for
 
 STOCK_USER = "system:serviceaccount:default:stock-operator"
 IDLE_SECONDS = 10.0
+SETTLED_SECONDS = 60.0
+"""Long enough for one full list of everything."""
+
 CALM_SECONDS = 8.0
 CHANGES = 60
 CHANGE_TIMEOUT = 60.0
@@ -95,7 +98,7 @@ def _measure(name: str, access: ClusterAccess, subject: Subject, count: int, tel
         spent = cpu_seconds(subject.pid()) - cpu - idle * elapsed
         bare = cpu_seconds(subject.bare) - bare - bare_idle * elapsed
         rss = rss_mib(subject.pid())
-        (settled,) = usage((subject.pid(),), IDLE_SECONDS)
+        (settled,) = usage((subject.pid(),), SETTLED_SECONDS)
         changes = _changes(access, tail, subject.user, namespace, names, tell)
         tail.until_calm(subject.user, calm=CALM_SECONDS, timeout=60)
         subject.restart()
