@@ -1,7 +1,7 @@
 """Asks pods for their state: every pod of a Chatbot that is not settled, now and then one that is.
 
-A pod that says the same again is asked less and less often, until something happens to it. A result enters like an
-event: it makes it the Chatbot's turn. It must not know what a report means.
+A pod that says the same again is asked less often, until something happens to it. A result enters like an event: it
+makes it the Chatbot's turn. It must not know what a report means.
 """
 
 import asyncio
@@ -20,6 +20,9 @@ from chatbot_operator.store import Store
 log = logging.getLogger(__name__)
 
 AT_ONCE = 32
+LONGEST_PAUSE = 3
+"""A pod that says the same again is asked so many times less often at most: it may change without any event."""
+
 TICK_SECONDS = 0.25
 """How soon a pod that has just become ready is asked."""
 
@@ -110,8 +113,7 @@ class Poller:
         last, state = self._asked.get(pod.instance), (pod.ready, pod.nudge)
         if last is None or last.state != state:
             return _Asked(now, state, self._settings.poll_unsettled_seconds)
-        longest = max(self._settings.poll_settled_seconds, self._settings.poll_unsettled_seconds)
-        return _Asked(now, state, min(last.pause * 2, longest))
+        return _Asked(now, state, min(last.pause * 2, self._settings.poll_unsettled_seconds * LONGEST_PAUSE))
 
     async def _ask(self, key: Key, pod: Pod) -> None:
         async with self._gate:
