@@ -5,6 +5,7 @@ import hmac
 import ipaddress
 import logging
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from chatbot_runtime.contract import SecretState
@@ -81,6 +82,7 @@ def client_address(peer: str | None, forwarded_for: list[str], trusted_hops: int
     return _parsed(peer or "") or "unknown"
 
 
+@lru_cache(maxsize=1024)
 def _parsed(text: str) -> str | None:
     try:
         address = ipaddress.ip_address(text.partition("%")[0])

@@ -1,9 +1,9 @@
 """What every public request has in common: id, headers, errors, CORS, log, metrics. It must not know chats."""
 
 import logging
+import os
 import re
 import time
-import uuid
 from collections.abc import Callable
 
 from aiohttp import hdrs, web
@@ -49,7 +49,7 @@ class Frame:
     async def _handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("x-request-id", "")
         record = request[RECORD] = Record(
-            id=given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex, begun=time.monotonic()
+            id=given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex(), begun=time.monotonic()
         )
         connection = request.protocol
         if isinstance(connection, Connection):
@@ -126,11 +126,11 @@ class Frame:
     def _account(self, request: web.Request, record: Record, status: int, seconds: float) -> None:
         resource = request.match_info.route.resource
         route = resource.canonical if resource else "other"
-        self._metrics.requests.labels(route, status).inc()
+        self._metrics.request(route, status).inc()
         if record.error:
             self._metrics.refusals.labels(record.error).inc()
         if record.stream is not None:
-            self._metrics.request_seconds.labels(str(record.stream).lower()).observe(seconds)
+            self._metrics.streamed_seconds[record.stream].observe(seconds)
         log.info(
             "request",
             extra={

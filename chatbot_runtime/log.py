@@ -52,6 +52,9 @@ def set_up(style: str, level: str = "info", stream: TextIO = sys.stderr, **const
         style = "text" if stream.isatty() else "json"
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if style == "text" else JsonFormatter(**constant))
+    # As the library's documentation advises where these are not shown: they cost more than the rest of a record.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -1,5 +1,7 @@
 """What is counted, for Prometheus. It must not know how anything is done."""
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -17,13 +19,16 @@ class Metrics:
             ("route", "code"),
             registry=registry,
         )
-        self.request_seconds = Histogram(
+        self.request = cache(self.requests.labels)
+        """The counter of a route and a status; looking one up by its labels costs more than counting."""
+        request_seconds = Histogram(
             "chatbot_runtime_request_seconds",
             "Time of a chat request, queue included.",
             ("stream",),
             buckets=_SECONDS,
             registry=registry,
         )
+        self.streamed_seconds = {False: request_seconds.labels("false"), True: request_seconds.labels("true")}
         self.first_chunk_seconds = Histogram(
             "chatbot_runtime_first_chunk_seconds",
             "Time to the first piece of an answer.",
@@ -42,9 +47,10 @@ class Metrics:
             ("cause",),
             registry=registry,
         )
-        self.tokens = Counter(
+        tokens = Counter(
             "chatbot_runtime_tokens", "Tokens read (`prompt`) and written (`completion`).", ("kind",), registry=registry
         )
+        self.prompt_tokens, self.completion_tokens = tokens.labels("prompt"), tokens.labels("completion")
         self.settings_reloads = Counter(
             "chatbot_runtime_settings_reloads",
             "Changed settings files, by whether they could be used.",

@@ -6,9 +6,9 @@ the end of the stream without `[DONE]`. Nothing is ever glued together from two 
 
 import asyncio
 import logging
+import os
 import re
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
@@ -165,7 +165,8 @@ class OpenAIApi:
             raise _too_large(most)
         body = bytearray()
         try:
-            async with asyncio.timeout(seconds):
+            # What has arrived with its head, as nearly all do, needs no time-out.
+            async with nullcontext() if request.content.is_eof() else asyncio.timeout(seconds):
                 while not request.content.at_eof():
                     piece = await request.content.readany()
                     if len(body) + len(piece) > most:
@@ -247,8 +248,8 @@ class OpenAIApi:
         record.model, record.fallback = answer.model, answer.fallback
         if usage is not None:
             record.tokens = usage.completion_tokens
-            self.metrics.tokens.labels("prompt").inc(usage.prompt_tokens)
-            self.metrics.tokens.labels("completion").inc(usage.completion_tokens)
+            self.metrics.prompt_tokens.inc(usage.prompt_tokens)
+            self.metrics.completion_tokens.inc(usage.completion_tokens)
 
     def _chatbot(self, answer: Answer) -> dict[str, Any]:
         return {"phase": self.config.phase, "fallback": answer.fallback}
@@ -315,7 +316,7 @@ def _fallback_header(answer: Answer) -> dict[str, str]:
 
 
 def _answer_id() -> str:
-    return f"chatcmpl-{uuid.uuid4().hex}"
+    return f"chatcmpl-{os.urandom(16).hex()}"
 
 
 def _json(value: object) -> web.Response:

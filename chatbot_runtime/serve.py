@@ -29,6 +29,9 @@ _LARGE_BLOCK = 128 * 1024
 """Bytes; glibc's own value at the start."""
 LAST_WORDS_SECONDS = 2.0
 """How long answers that are ended may take to say so."""
+LAST_LOOK_SECONDS = 0.1
+"""What has arrived by the end of `pre_stop_seconds` is taken in during this time: the process may have been without
+processor time until then, and a door that closes turns away whoever stands before it."""
 
 Announce = Callable[[int, int], None]
 """Called once with public and internal port when both listen."""
@@ -104,7 +107,7 @@ class _Process:
             async with asyncio.timeout(config.pre_stop_seconds):
                 await self._now.wait()
         except TimeoutError:
-            pass
+            await asyncio.sleep(LAST_LOOK_SECONDS)
         server.close()
         runtime.connections.close_idle()
         if cut := await runtime.drain.finish(grace_over - clock()):

@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -75,6 +76,12 @@ def tokens(text: str) -> Iterator[str]:
     return (match.group() for match in _TOKEN.finditer(text))
 
 
+@lru_cache(maxsize=256)
+def token_count(text: str) -> int:
+    """How many pieces a text has."""
+    return len(_TOKEN.findall(text))
+
+
 def cut(text: str, stops: Iterable[str], max_tokens: int | None) -> tuple[str, str]:
     """`text` up to the first stop text and within the limit, and why it ends there (`finish_reason`)."""
     ends = [at for stop in stops if (at := text.find(stop)) >= 0]
@@ -104,4 +111,4 @@ async def _paced(text: str, finish_reason: str, read: int, per_second: float) ->
 
 
 async def _at_once(text: str, finish_reason: str, read: int) -> AsyncGenerator[Chunk, None]:
-    yield Chunk({"content": text}, finish_reason, Usage(read, sum(1 for _ in tokens(text))))
+    yield Chunk({"content": text}, finish_reason, Usage(read, token_count(text)))
