@@ -333,7 +333,7 @@ def rolling_out(c: Context) -> Verdict | None:
 
 
 def _held(c: Context) -> str:
-    """A child that is being deleted and that somebody's finalizer keeps from going; a claim or Job may take its time."""
+    """A child that somebody's finalizer keeps from going; a claim or a Job may take its time."""
     for ref, obj in c.observed.children.items():
         if "deletionTimestamp" in obj["metadata"] and ref.kind not in (CLAIM, JOB):
             finalizers = ", ".join(obj["metadata"].get("finalizers", ())) or "the API server"

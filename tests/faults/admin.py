@@ -91,6 +91,7 @@ async def administrator(kubeconfig: Path) -> AsyncIterator[Admin]:
     """Connected by a kubeconfig with a client certificate."""
     configuration = Configuration()
     await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
+    assert configuration.cert_file is not None, f"{kubeconfig} has no client certificate"
     ours = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
     ours.load_cert_chain(configuration.cert_file, configuration.key_file)
     nobody = ssl.create_default_context(cafile=configuration.ssl_ca_cert)

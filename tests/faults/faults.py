@@ -134,5 +134,5 @@ API_FAULTS: Mapping[str, Callable[[], Fault]] = {
 
 
 def _named(fault: Fault, name: str) -> Fault:
-    fault.__name__ = name  # type: ignore[attr-defined]
+    fault.__name__ = name
     return fault

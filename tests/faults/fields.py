@@ -105,7 +105,7 @@ def _outside(spec: Spec) -> bool:
 
 
 def _balanced(spec: Spec) -> bool:
-    return dig(spec, "expose", "type") == "LoadBalancer"
+    return bool(dig(spec, "expose", "type") == "LoadBalancer")
 
 
 def _subset(shown: Shown, keys: Callable[[], Mapping[str, str]]) -> Shown:
@@ -150,6 +150,18 @@ FIELDS: tuple[Field, ...] = (
         "mock.resources.limits.memory",
         ("256Mi", "1Gi"),
         _amount(_container("resources", "limits", "memory")),
+        _quantity,
+    ),
+    Field(
+        "mock.resources.requests.ephemeral-storage",
+        ("100Mi", "0.5Gi"),
+        _amount(_container("resources", "requests", "ephemeral-storage")),
+        _quantity,
+    ),
+    Field(
+        "mock.resources.limits.ephemeral-storage",
+        ("1Gi", "2Gi"),
+        _amount(_container("resources", "limits", "ephemeral-storage")),
         _quantity,
     ),
     Field("fallback.to", ("mock", "none"), _settings("fallback", "to")),

@@ -291,7 +291,7 @@ class FaultProxy:
 
 def status_reply(code: int, reason: str, message: str, headers: Mapping[str, str] | None = None) -> Reply:
     """A failure in the API server's own form (meta/v1 Status)."""
-    body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
+    body: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
     body |= {"reason": reason, "message": message, "code": code}
     return Reply(code, json.dumps(body).encode(), {"Content-Type": "application/json", **(headers or {})})
 

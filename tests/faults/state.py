@@ -43,6 +43,8 @@ _METADATA = ("annotations", "labels", "ownerReferences", "finalizers", "deletion
 _PATH_DEPENDENT = frozenset(
     {"deployment.kubernetes.io/revision", names.APPLIED_HASH}
 )  # counts templates; covers the owner's uid
+_METRICS = " The autoscaler cannot work now"
+"""Whether the metrics API knows a fake pod yet is a matter of time."""
 _KEYS = ("type", "name", "key", "port")
 
 
@@ -89,6 +91,8 @@ def _status(chatbot: Object) -> Object:
     conditions = status.get("conditions", ())
     drop = ("lastTransitionTime", "observedGeneration")
     status["conditions"] = [{k: v for k, v in c.items() if k not in drop} for c in conditions]
+    for condition in status["conditions"]:
+        condition["message"] = condition["message"].partition(_METRICS)[0]
     return status
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from tests.faults.harness import Row
-from tests.faults.rows import api_server, objects, operator
+from tests.faults.rows import api_server, objects, operator, specs
 
-ROWS: Sequence[Row] = (*operator.ROWS, *api_server.ROWS, *objects.ROWS)
+ROWS: Sequence[Row] = (*operator.ROWS, *api_server.ROWS, *objects.ROWS, *specs.ROWS)
 
 
 def chosen(patterns: Sequence[str]) -> list[Row]:

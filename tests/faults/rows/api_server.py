@@ -262,7 +262,7 @@ def first_times(times: int, fault: Fault) -> Fault:
             return (await exchange.forward()).respond()
         return await fault(exchange)
 
-    once.__name__ = f"{times} x {fault.__name__}"  # type: ignore[attr-defined]
+    once.__name__ = f"{times} x {fault.__name__}"
     return once
 
 

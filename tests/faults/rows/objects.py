@@ -233,7 +233,7 @@ async def not_ours(run: Run) -> None:
 def _injected(lane: Lane, name: str) -> bool:
     """The pods, and no others, are those of the edited template."""
     live, pods = lane.deployment(name), lane.world.of(lane.namespace, POD, name)
-    return bool(live and pods) and all(len(p["spec"]["containers"]) == 2 and _ready(p) for p in pods)
+    return bool(live and pods) and all(len(p["spec"]["containers"]) == 2 and is_ready(p) for p in pods)
 
 
 async def label_or_owner_lost(run: Run) -> None:
@@ -267,7 +267,7 @@ def _owner(lane: Lane, name: str) -> list[Object]:
 
 async def name_taken(run: Run) -> None:
     lane, name = run.lane, run.lane.fresh_name()
-    strangers = [
+    strangers: list[tuple[Kind, Object]] = [
         (SERVICE, {"metadata": {"name": name}, "spec": {"ports": [{"port": 5000}], "selector": {"app": "other"}}}),
         (CONFIG_MAP, {"metadata": {"name": backend(name)}, "data": {"theirs": "x"}}),
     ]
@@ -384,7 +384,7 @@ async def quota(run: Run) -> None:
     assert "exceeded quota" in condition["message"], condition
     await lane.put(old, {**ONE, **CHANGE})  # the new pod is one too many: the old one serves on
     await lane.reason(old, "QuotaExceeded", timeout=30)
-    assert any(_ready(p) for p in lane.world.of(lane.namespace, POD, old))
+    assert any(is_ready(p) for p in lane.world.of(lane.namespace, POD, old))
     assert before is not None
     await lane.admin.delete(QUOTA, lane.namespace, "few")
     await lane.settled(timeout=60)
@@ -398,7 +398,7 @@ async def _quota_counts(lane: Lane) -> None:
         await asyncio.sleep(0.1)
 
 
-def _ready(pod: Object) -> bool:
+def is_ready(pod: Object) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", ()))
 
 
@@ -456,11 +456,8 @@ async def altered_on_admission(run: Run) -> None:
 
 async def _alters(lane: Lane) -> None:
     """Policies reach the API server's admission a moment after they are made."""
-    probe = {"metadata": {"name": "probe"}, "spec": {"replicas": 0, "selector": {"matchLabels": {"a": "b"}}}}
-    probe["spec"]["template"] = {
-        "metadata": {"labels": {"a": "b"}},
-        "spec": {"containers": [{"name": "a", "image": "a"}]},
-    }  # type: ignore[index]
+    pod = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "a"}]}}
+    probe: Object = {"spec": {"replicas": 0, "selector": {"matchLabels": {"a": "b"}}, "template": pod}}
     end = time.monotonic() + 30
     for number in itertools.count():
         probe["metadata"] = {"name": f"probe{number}"}

@@ -418,7 +418,7 @@ async def downgraded(run: Run) -> None:
             return obj
         status = {**obj.get("status", {}), "futureCount": 3}
         if "conditions" in status:
-            future = {"type": "Future", "status": "True", "reason": "New", "message": "later"}
+            future: Object = {"type": "Future", "status": "True", "reason": "New", "message": "later"}
             future |= {"lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1}
             status["conditions"] = [*status["conditions"], future]
         return {**obj, "spec": {**obj["spec"], "futureField": {"a": 1}}, "status": status}

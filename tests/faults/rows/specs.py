@@ -1,0 +1,230 @@
+"""Rows D of the design, R5, R6 and R8: specs that change, race, cannot be met, and come by the hundred."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from chatbot_operator.kinds import CHATBOT, DEPLOYMENT, POD, REPLICA_SET
+from chatbot_operator.names import backend
+from tests.faults.fields import FIELDS, Field, Spec, mutate, random_spec
+from tests.faults.harness import Row, Run
+from tests.faults.lane import Lane
+from tests.faults.oracles import may_go_dark
+from tests.faults.rows.api_server import start
+from tests.faults.rows.objects import is_ready
+from tests.faults.rows.operator import CHANGE, ONE
+from tests.faults.world import replay
+from tests.support.simulated_api import clone
+
+T = TypeVar("T")
+
+BROKEN: Spec = {**ONE, "pods": {"annotations": {"devcluster.local/fail": "ImagePullBackOff: no such image"}}}
+CRASHING: Spec = {**ONE, "pods": {"annotations": {"devcluster.local/fail": "CrashLoopBackOff: back-off restarting"}}}
+TOO_LARGE: Spec = {**ONE, "mock": {"resources": {"requests": {"memory": "465458Gi"}}}}
+DEADLINE_BOUND = 60.0
+
+
+def bad_version(spec: Spec, *reasons: str) -> Callable[[Run], Awaitable[None]]:
+    """The new version never gets well: the old one serves on, the reason is told, and the old spec mends it (O7)."""
+
+    async def script(run: Run) -> None:
+        lane, (name,) = run.lane, await start(run)
+        await lane.put(name, spec)
+        condition = await lane.reason(name, *reasons, timeout=30)
+        assert condition["message"]
+        await lane.world.until("the rollout is given up", lambda: _progressing(lane, name) == "Stalled", DEADLINE_BOUND)
+        assert any(is_ready(p) for p in lane.world.of(lane.namespace, POD, name)), "the old version does not serve"
+        await lane.put(name, ONE)
+        began = time.monotonic()
+        await lane.settled()
+        run.tally.recovery.append(time.monotonic() - began)
+        await run.check()
+
+    return script
+
+
+def _progressing(lane: Lane, name: str) -> str:
+    return str(lane.condition(name, "Progressing").get("reason", ""))
+
+
+async def changed_while_stuck(run: Run) -> None:
+    lane, (name,) = run.lane, await start(run)
+    await lane.put(name, BROKEN)
+    await lane.reason(name, "ImagePullFailed", timeout=30)
+    began = time.monotonic()
+    await lane.put(name, {**ONE, **CHANGE})
+    await lane.settled(timeout=30)
+    run.tally.recovery.append(time.monotonic() - began)
+    pods = lane.world.of(lane.namespace, POD, name)
+    assert all(is_ready(p) for p in pods if "deletionTimestamp" not in p["metadata"]), (
+        "a pod of the stuck version is left"
+    )
+    await run.check()
+
+
+async def no_refused_change(run: Run) -> None:
+    """Every field changed after another: none of it is a change that the API server refuses, and none loops."""
+    lane, (name,) = run.lane, await start(run)
+    spec = clone(ONE)
+    fields = [f for f in FIELDS if f.path != "suspend"]
+    for field in fields if run.scope.full else run.rng.sample(fields, 8):
+        mutate(spec, run.rng, field)
+        await lane.put(name, spec)
+        await lane.settled()
+        run.tally.runs += 1
+    refused = [str(c) for c in lane.proxy.writes() if c.status in (400, 422)]
+    assert not refused, f"refused: {refused[:3]}"
+    await run.check(waive=() if not may_go_dark({"spec": spec}) else ("O9",))
+
+
+async def flip_flop(run: Run) -> None:
+    """Two versions of a mock in turns, every 0.2 s."""
+    lane, (name,) = run.lane, await start(run)
+    lane.lag = 10
+    times = 200 if run.scope.full else 40
+    for number in range(times):
+        await lane.patch(name, mock={"resources": {"requests": {"cpu": ("50m", "60m")[number % 2]}}})
+        await asyncio.sleep(0.2)  # the pace is what is tested
+    await lane.patch(name, mock={"resources": {"requests": {"cpu": "70m"}}})
+    began = time.monotonic()
+    await lane.settled(timeout=60)
+    run.tally.recovery.append(time.monotonic() - began)
+    for _, world in replay(lane.world.history[lane.namespace]):
+        deployments = [i for i in world if i.kind == DEPLOYMENT.name and i.name.startswith(name)]
+        assert len(deployments) <= 2, f"{len(deployments)} Deployments at once"
+    sets = [o for o in lane.world.of(lane.namespace, REPLICA_SET, name) if o["spec"]["replicas"]]
+    assert len(sets) == 1, f"{len(sets)} versions have pods at the end"
+    await run.check()
+
+
+async def recreated_at_once(run: Run) -> None:
+    lane, (name,) = run.lane, await start(run)
+    for number in range(5 if run.scope.full else 2):
+        await lane.admin.delete(CHATBOT, lane.namespace, name)
+        lane.bots.remove(name)
+        began = time.monotonic()
+        await lane.create({**ONE, "systemPrompt": f"life {number}"}, name)
+        await lane.settled(timeout=60)
+        run.tally.recovery.append(time.monotonic() - began)
+        uid = lane.live(CHATBOT, name)["metadata"]["uid"]  # type: ignore[index]
+        deployment = lane.live(DEPLOYMENT, backend(name))
+        assert deployment is not None
+        assert [o["uid"] for o in deployment["metadata"]["ownerReferences"]] == [uid]
+        await run.check()
+        lane.mark()
+
+
+async def hundreds(run: Run) -> None:
+    lane, count = run.lane, 500 if run.scope.full else 30
+    lane.lag = 30
+    began = time.monotonic()
+    await _in_parts(range(count), lambda _: lane.create(ONE))
+    await lane.settled(timeout=10 + 3 * count)
+    run.tally.notes.append(f"{count} settled after {time.monotonic() - began:.0f} s")
+    await lane.quiet(timeout=60)
+    await run.check(quiet=60 if run.scope.full else 5)
+    bots = list(lane.bots)
+    began = time.monotonic()
+    await _in_parts(bots, lambda name: lane.admin.delete(CHATBOT, lane.namespace, name))
+    lane.bots.clear()
+    await lane.world.until("all are gone", lambda: not lane.world.of(lane.namespace, CHATBOT), 60 + count)
+    for name in bots:
+        await lane.gone(name, 60 + count)
+    run.tally.notes.append(f"gone after {time.monotonic() - began:.0f} s")
+
+
+async def _in_parts(items: Iterable[T], action: Callable[[T], Awaitable[object]]) -> None:
+    gate = asyncio.Semaphore(8)
+
+    async def one(item: T) -> None:
+        async with gate:
+            await action(item)
+
+    await asyncio.gather(*map(one, items))
+
+
+async def steady(run: Run) -> None:
+    """R5: nothing is written about settled Chatbots."""
+    lane = run.lane
+    for _ in range(50 if run.scope.full else 10):
+        await lane.create(ONE)
+    await lane.settled(timeout=180)
+    await lane.quiet(3, timeout=60)
+    await run.check(quiet=60 if run.scope.full else 10)
+
+
+async def paths(run: Run) -> None:
+    """Random specs and changes; the end is that of a fresh create (O8), with every field where it belongs (O4)."""
+    lane = run.lane
+    lane.lag = 10
+    total, at_once = (2000, 25) if run.scope.full else (24, 12)
+    # Every field is changed in some sequence.
+    fields = [FIELDS[i % len(FIELDS)] for i in range(total)]
+    for first in range(0, total, at_once):
+        part = fields[first : first + at_once]
+        dark = await asyncio.gather(
+            *(_sequence(lane, random.Random(f"{run.scope.seed}/{first + i}"), f) for i, f in enumerate(part))
+        )
+        await lane.settled(timeout=30 + 5 * at_once)
+        await lane.quiet(timeout=60)
+        refused = [str(c) for c in lane.proxy.writes() if c.status in (400, 422)]
+        assert not refused, f"refused: {refused[:3]}"
+        try:
+            await run.check(quiet=1, waive=("O9",) if any(dark) else ())
+        except AssertionError as error:
+            raise AssertionError(f"sequences {first} to {first + at_once}: {error}") from None
+        run.tally.runs += len(part) - 1
+        await _in_parts(list(lane.bots), lambda name: lane.admin.delete(CHATBOT, lane.namespace, name))
+        lane.bots.clear()
+        await lane.world.until("all are gone", lambda: not lane.world.of(lane.namespace, CHATBOT), 120)
+        lane.mark()
+
+
+async def _sequence(lane: Lane, rng: random.Random, field: Field) -> bool:
+    """A create and some changes, some of them at once; whether the Chatbot may have gone dark meanwhile."""
+    spec = random_spec(rng, rng.randrange(4))
+    name = await lane.create(spec)
+    dark = may_go_dark({"spec": spec})
+    steps: list[Field | None] = [None] * rng.randrange(3)
+    steps.insert(rng.randrange(len(steps) + 1), field)
+    for step in steps:
+        if rng.random() < 0.5:
+            await lane.settled(name, timeout=120)
+        spec = clone(spec)
+        mutate(spec, rng, step)
+        dark |= may_go_dark({"spec": spec})
+        await lane.put(name, spec)
+    return dark
+
+
+_OLD_SERVES = "Old one serves, the reason is told, the old spec mends it (O7)"
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        "D2",
+        "More memory than any node has",
+        "Old one serves, Unschedulable at once, Stalled later, mended",
+        bad_version(TOO_LARGE, "Unschedulable"),
+    ),
+    Row("D5", "Each field changed after another", "No change that the API server refuses", no_refused_change),
+    Row("D6", "Two versions in turns every 0.2 s", "Only the last counts, always one ready endpoint", flip_flop),
+    Row("D7", "Spec changed while a rollout is stuck", "The new spec wins", changed_while_stuck),
+    Row("D8", "Deleted and recreated at once", "A clean set for the new uid", recreated_at_once),
+    Row("D10", "Many created at once, then all deleted (R9)", "All converge, all go", hundreds),
+    Row("D14", "Random specs and pairs of changes (R6)", "O4 to O8", paths),
+    Row(
+        "F7",
+        "New version's image cannot be pulled (R8)",
+        "Old one serves, reason shown, mended",
+        bad_version(BROKEN, "ImagePullFailed"),
+    ),
+    Row(
+        "F9",
+        "New version's pods crash at start (R8)",
+        "Old one serves, reason shown, mended",
+        bad_version(CRASHING, "CrashLooping"),
+    ),
+    Row("R5", "Nothing happens", "No write in 60 s", steady),
+)
