@@ -88,6 +88,24 @@ def test_new_connections_are_served_for_a_while_after_sigterm_but_the_process_is
         assert process.wait() == 0
 
 
+def test_what_arrived_before_the_door_closed_is_answered_even_if_the_process_was_too_busy_to_look(paced: Path) -> None:
+    with RuntimeProcess(settings_file=paced, pre_stop_seconds=0.5) as process, process.connect() as kept:
+        kept.sendall(chat_bytes(question()))
+        read_until(kept, b"}}")
+        process.signal(signal.SIGTERM)
+        until(lambda: process.logged("stopping"), "the signal is taken")
+        over = time.monotonic() + 0.6
+        process.signal(signal.SIGSTOP)  # as on a node without processor time
+        with process.connect() as new:
+            for connection in (kept, new):
+                connection.sendall(chat_bytes(question()))
+            until(lambda: time.monotonic() > over, "the time for new connections is over")
+            process.signal(signal.SIGCONT)
+            for connection in (kept, new):
+                assert read_until(connection, b"}}").startswith(b"HTTP/1.1 200")
+        assert process.wait() == 0
+
+
 def test_streams_that_outlive_the_grace_period_end_with_an_error_event(paced: Path) -> None:
     with RuntimeProcess(settings_file=paced, grace_seconds=0.4) as process:
         received, join = streams(process, 5)
