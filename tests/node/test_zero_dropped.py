@@ -27,6 +27,7 @@ pytestmark = pytest.mark.needs("pods run")
 
 LONG = os.environ.get("CHATBOT_LOAD") == "long"
 SHORT, STREAMS = (20_000, 500) if LONG else (2_000, 50)
+CLIENTS = 20 if LONG else 6
 LONGEST_SECONDS = 1800 if LONG else 280
 
 # About 9 s at 20 tokens a second: longer than a pod goes on taking requests once it is told to stop.
@@ -131,7 +132,7 @@ def test_g3_f3_nothing_is_lost_in_rollouts_scale_downs_drains_and_deaths_of_the_
 ) -> None:
     bot.create(mock=MOCK, access=OPEN_DOOR, backend=FIXED).wait_ready(60)
     disturber = Disturber(bot, two_nodes)
-    with load(bot, *REPLIES, short=6, streams=10, pause=0.05, longest_seconds=LONGEST_SECONDS) as running:
+    with load(bot, *REPLIES, short=CLIENTS, streams=10, pause=0.05, longest_seconds=LONGEST_SECONDS) as running:
         running.wait_more(1, 1)
         disturber.everything()
         while running.progress()[0] < SHORT or running.progress()[1] < STREAMS:
