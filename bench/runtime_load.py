@@ -9,6 +9,8 @@ from typing import cast
 
 from tests.support.runtime_process import chat_bytes, question
 
+JSON = "Content-Type: application/json"
+
 
 @dataclass
 class Whole:
@@ -71,7 +73,7 @@ class _WholeClient(asyncio.Protocol):
 async def whole(port: int, clients: int, seconds: float) -> Whole:
     """Whole answers to that many clients at once."""
     loop = asyncio.get_running_loop()
-    found, request = Whole(), chat_bytes(question("What can you do?", model="mock", temperature=0.5))
+    found, request = Whole(), chat_bytes(question("What can you do?", model="mock", temperature=0.5), JSON)
     begun = time.perf_counter()
     waits = [loop.create_future() for _ in range(clients)]
     for wait in waits:

@@ -11,12 +11,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.runtime_load import JSON
 from tests.support.runtime_process import RuntimeProcess, chat_bytes, question
 
 PEERS = Path(__file__).parent / "peers"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chatbot-operator" / "bench"
 FASTAPI = ("fastapi", "uvicorn", "httptools", "uvloop", "orjson", "prometheus-client")
 LITELLM = ("litellm[proxy]",)
+LITELLM_ENVIRON = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",  # it listens on loopback only
+}
 START_SECONDS = 120.0
 CORES = sorted(os.sched_getaffinity(0))
 LOAD_CORE, SERVER_CORE = {CORES[0]}, {CORES[-1]}
@@ -35,9 +40,9 @@ class Server:
     port: int
 
     def cpu_seconds(self) -> float:
-        """CPU time of the process and of the children it has waited for, in seconds."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """CPU time of the process's threads, in seconds; finer than the clock ticks of `stat`."""
+        threads = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
 
 @contextlib.contextmanager
@@ -118,7 +123,7 @@ def environment(name: str, packages: tuple[str, ...]) -> Path:
 @contextlib.contextmanager
 def _started(name: str, command: list[str], port: int = 0) -> Iterator[Server]:
     """A process that prints its port, or listens on `port`, and then answers."""
-    environ = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    environ = os.environ | LITELLM_ENVIRON
     with on_server_core():
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environ)
     try:
@@ -136,7 +141,7 @@ def _started(name: str, command: list[str], port: int = 0) -> Iterator[Server]:
 
 def _answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-        connection.sendall(chat_bytes(question("hello", model="mock"), "Connection: close"))
+        connection.sendall(chat_bytes(question("hello", model="mock"), JSON, "Connection: close"))
         return b" 200 " in connection.recv(100)
     return False
 
