@@ -68,10 +68,11 @@ class AuditTail:
         raise AssertionError(f"the expected call did not come within {timeout:g} s")
 
     def until_calm(self, user: str, *, calm: float, timeout: float) -> list[Call]:
-        """All calls until `user` has read or written no object for `calm` seconds, or `timeout` has passed."""
+        """All calls until `user` has read or written no object for `calm` seconds. AssertionError after `timeout`."""
         found: list[Call] = []
         end, since = time.monotonic() + timeout, time.monotonic()
-        while time.monotonic() < min(end, since + calm):
+        while time.monotonic() < since + calm:
+            assert time.monotonic() < end, f"{user} did not come to rest within {timeout:g} s"
             time.sleep(0.2)
             fresh = self.new()
             found += fresh

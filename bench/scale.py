@@ -85,7 +85,7 @@ def _measure(name: str, access: ClusterAccess, subject: Subject, count: int, tel
         Watch(access, CHATBOT, namespace, "Ready") as chatbots,
         audit(access) as tail,
     ):
-        tail.until_calm(subject.user, calm=CALM_SECONDS, timeout=60)
+        tail.until_calm(subject.user, calm=CALM_SECONDS, timeout=300)
         idle, bare_idle = usage((subject.pid(), subject.bare), IDLE_SECONDS)
         tail.new()
         cpu, bare, begun = cpu_seconds(subject.pid()), cpu_seconds(subject.bare), time.monotonic()
@@ -93,16 +93,16 @@ def _measure(name: str, access: ClusterAccess, subject: Subject, count: int, tel
         tell(f"{count} applied after {time.monotonic() - begun:.0f} s")
         ready = chatbots.wait(names, 120 + 3.0 * count) - begun
         tell(f"{count} are Ready after {ready:.0f} s")
-        calls = tail.until_calm(subject.user, calm=CALM_SECONDS, timeout=120 + count)
+        calls = tail.until_calm(subject.user, calm=CALM_SECONDS, timeout=300 + count)
         elapsed = time.monotonic() - begun
         spent = cpu_seconds(subject.pid()) - cpu - idle * elapsed
         bare = cpu_seconds(subject.bare) - bare - bare_idle * elapsed
         rss = rss_mib(subject.pid())
         (settled,) = usage((subject.pid(),), SETTLED_SECONDS)
         changes = _changes(access, tail, subject.user, namespace, names, tell)
-        tail.until_calm(subject.user, calm=CALM_SECONDS, timeout=60)
+        tail.until_calm(subject.user, calm=CALM_SECONDS, timeout=300)
         subject.restart()
-        restart = tail.until_calm(subject.user, calm=CALM_SECONDS, timeout=120 + count)
+        restart = tail.until_calm(subject.user, calm=CALM_SECONDS, timeout=300 + count)
     return Fleet(
         operator=name,
         count=count,

@@ -123,9 +123,9 @@ def settled(scope: Scope, count: int) -> Iterator[None]:
 
 
 def calm(scope: Scope) -> None:
-    """Until the operator has neither read nor written a single object for some seconds; at most a minute."""
+    """Until the operator has neither read nor written a single object for some seconds."""
     with audit(scope.access) as tail:
-        tail.until_calm(ACCOUNT, calm=CALM_SECONDS, timeout=60)
+        tail.until_calm(ACCOUNT, calm=CALM_SECONDS, timeout=120)
 
 
 @contextmanager

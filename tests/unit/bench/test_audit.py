@@ -61,6 +61,14 @@ def test_a_rotated_log_is_read_to_its_end_and_then_the_new_one(log: Path) -> Non
     tail.close()
 
 
+def test_one_that_does_not_come_to_rest_is_an_error(log: Path) -> None:
+    tail = AuditTail(log)
+    assert tail.until_calm("me", calm=0.1, timeout=30) == []
+    with pytest.raises(AssertionError, match="me did not come to rest"):
+        tail.until_calm("me", calm=30, timeout=0.1)
+    tail.close()
+
+
 def test_calls_are_counted_by_what_they_cost(log: Path) -> None:
     tail = AuditTail(log)
     verbs = ("get", "list", "watch", "create", "update", "patch", "delete")
