@@ -66,6 +66,8 @@ class Full:
 @pytest.fixture(scope="module")
 def run(control_plane: ClusterAccess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Full]:
     """Everything that the operator does, done once."""
+    if control_plane.audit_log is None:
+        pytest.skip("the cluster was given, so its API server's audit log cannot be read")
     since = now()
     folder = tmp_path_factory.mktemp("operator")
     with operator_on(control_plane, folder, FAST | {"LOG_LEVEL": "DEBUG"}) as (operator, pods):
