@@ -6,11 +6,12 @@ Three gates: `client` bounds what one client may do (429), `room` what the bodie
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from chatbot_runtime.errors import ApiError
+
+# The blocks of a request are classes and not generators: they are entered for every one, and cost a third.
 
 
 @dataclass(slots=True)
@@ -36,7 +37,7 @@ class Admission:
         clock: Callable[[], float],
     ) -> None:
         self._max_running = max_running
-        self._max_held_bytes = max_held_bytes
+        self.max_held_bytes = max_held_bytes
         self._max_queue = max_queue
         self._queue_seconds = queue_seconds
         self._max_clients = max_clients
@@ -51,59 +52,30 @@ class Admission:
         """How many requests wait for a slot."""
         return len(self._waiting)
 
-    @contextmanager
-    def client(self, name: str, *, per_minute: int, concurrent: int) -> Iterator[None]:
-        """Counts one request of a client while it lasts. Raises ApiError 429."""
-        client = self._known(name, per_minute)
-        if client.running >= concurrent:
-            message = f"You have {client.running} requests running, and {concurrent} are allowed: wait for one to end."
-            raise ApiError(429, "concurrency_limit_exceeded", message, retry_after=1)
-        if client.tokens < 1:
-            wait = (1 - client.tokens) * 60 / per_minute
-            message = f"You have sent more than {per_minute} requests a minute: slow down and try again."
-            raise ApiError(429, "rate_limit_exceeded", message, retry_after=wait)
-        client.tokens -= 1
-        client.running += 1
-        try:
-            yield
-        finally:
-            client.running -= 1
+    def client(self, name: str, *, per_minute: int, concurrent: int) -> "_Share":
+        """Counts one request of a client while the block lasts. Entering it raises ApiError 429."""
+        return _Share(self._known(name, per_minute), per_minute, concurrent)
 
-    @contextmanager
-    def room(self) -> Iterator[Callable[[int], None]]:
-        """Holds memory for one request while it lasts: what it gives is called with each further number of bytes.
+    def room(self) -> "_Room":
+        """Holds memory for one request while the block lasts: what it gives is called with each number of bytes.
 
         That raises ApiError: 413 for what can never fit, else 503. The rest of a refused body is not read.
         """
-        mine = 0
+        return _Room(self)
 
-        def take(count: int) -> None:
-            nonlocal mine
-            if mine + count > self._max_held_bytes:
-                message = "The body holds more text, lists and objects than fit here: send less."
-                raise ApiError(413, "request_too_large", message, param="body", closes=True)
-            if self.held_bytes + count > self._max_held_bytes:
-                message = "The chatbot holds as many long requests as it can: try again in a moment."
-                raise ApiError(503, "overloaded", message, closes=True)
-            mine += count
-            self.held_bytes += count
+    def slot(self) -> "_Slot":
+        """Holds one of the process's slots while the block lasts, after a wait in the queue if all are taken.
 
-        try:
-            yield take
-        finally:
-            self.held_bytes -= mine
+        Entering it raises ApiError 503.
+        """
+        return _Slot(self)
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Holds one of the process's slots, after a wait in the queue if all are taken. Raises ApiError 503."""
+    async def take_slot(self) -> None:
+        """Waits for a slot, if all are taken; `slot` gives it back by itself."""
         if self.running < self._max_running:
             self.running += 1
         else:
             await self._wait()
-        try:
-            yield
-        finally:
-            self._release()
 
     async def _wait(self) -> None:
         if len(self._waiting) >= self._max_queue:
@@ -124,11 +96,11 @@ class Admission:
     def _give_up(self, turn: asyncio.Future[None]) -> None:
         """Leaves the queue; a slot that was handed over in the same moment goes on to the next."""
         if turn.done() and not turn.cancelled():
-            self._release()
+            self.release_slot()
         elif turn in self._waiting:
             self._waiting.remove(turn)
 
-    def _release(self) -> None:
+    def release_slot(self) -> None:
         """Hands the slot to the first who still waits, so that nobody overtakes the queue."""
         while self._waiting:
             turn = self._waiting.popleft()
@@ -154,3 +126,60 @@ class Admission:
             idle = next((name for name, client in self._clients.items() if not client.running), None)
             if idle is not None:
                 del self._clients[idle]
+
+
+@dataclass(slots=True)
+class _Share:
+    client: _Client
+    per_minute: int
+    concurrent: int
+
+    def __enter__(self) -> None:
+        client = self.client
+        if client.running >= self.concurrent:
+            running, allowed = client.running, self.concurrent
+            message = f"You have {running} requests running, and {allowed} are allowed: wait for one to end."
+            raise ApiError(429, "concurrency_limit_exceeded", message, retry_after=1)
+        if client.tokens < 1:
+            wait = (1 - client.tokens) * 60 / self.per_minute
+            message = f"You have sent more than {self.per_minute} requests a minute: slow down and try again."
+            raise ApiError(429, "rate_limit_exceeded", message, retry_after=wait)
+        client.tokens -= 1
+        client.running += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.client.running -= 1
+
+
+@dataclass(slots=True)
+class _Room:
+    gate: Admission
+    mine: int = 0
+
+    def __enter__(self) -> Callable[[int], None]:
+        return self.take
+
+    def take(self, count: int) -> None:
+        gate = self.gate
+        if self.mine + count > gate.max_held_bytes:
+            message = "The body holds more text, lists and objects than fit here: send less."
+            raise ApiError(413, "request_too_large", message, param="body", closes=True)
+        if gate.held_bytes + count > gate.max_held_bytes:
+            message = "The chatbot holds as many long requests as it can: try again in a moment."
+            raise ApiError(503, "overloaded", message, closes=True)
+        self.mine += count
+        gate.held_bytes += count
+
+    def __exit__(self, *_: object) -> None:
+        self.gate.held_bytes -= self.mine
+
+
+@dataclass(slots=True)
+class _Slot:
+    gate: Admission
+
+    async def __aenter__(self) -> None:
+        await self.gate.take_slot()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.gate.release_slot()
