@@ -4,7 +4,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help up down test lint unit control-plane node stress format generate lock clean
+
+.PHONY: help up down test lint unit control-plane security node faults mutants format generate lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -29,8 +30,15 @@ test: $(STAMP) ## Everything that must pass: lint, unit, control-plane and node 
 lint: $(STAMP) ## Format, lint, types, layers, generated files
 	@$(RUN) -m tests.run lint
 
-unit control-plane node: $(STAMP) ## One level of the tests
+unit control-plane security node: $(STAMP) ## One level of the tests
 	@$(RUN) -m tests.run $@
+
+SHARD ?= 1/1
+faults: $(STAMP) ## Every row of the fault table in full, with a report; SHARD=2/4 runs a quarter (hours)
+	@$(RUN) -m tests.faults --full --shard $(SHARD) --report .faults/report-$(subst /,-of-,$(SHARD)).md
+
+mutants: $(STAMP) ## Plant each seeded bug of the core and see a test notice it (half an hour)
+	@$(RUN) -m tests.faults.mutate --rows --report .faults/mutants.md
 
 stress: $(STAMP) ## The runtime under load, slow clients and random input, in full size (10 minutes)
 	@CHATBOT_STRESS=full $(RUN) -m pytest -q tests/stress tests/unit/runtime/test_fuzz.py

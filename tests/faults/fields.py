@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from chatbot_operator import names
+from chatbot_operator.desired.deployment import CONTAINER
 from chatbot_operator.kinds import AUTOSCALER, CONFIG_MAP, DEPLOYMENT, SERVICE, Kind
 from chatbot_operator.units import quantity
 from tests.faults.admin import Object
@@ -50,7 +51,11 @@ def _template(*path: str) -> Shown:
 
 
 def _container(*path: str) -> Shown:
-    return Shown(DEPLOYMENT, names.backend, lambda o: dig(o["spec"]["template"]["spec"]["containers"][0], *path))
+    def read(deployment: Object) -> Any:
+        containers = deployment["spec"]["template"]["spec"]["containers"]
+        return dig(next(c for c in containers if c["name"] == CONTAINER), *path)
+
+    return Shown(DEPLOYMENT, names.backend, read)
 
 
 def _deployment(*path: str) -> Shown:

@@ -82,7 +82,6 @@ class Row:
     settings: dict[str, str] = field(default_factory=dict)
     alone: bool = False
     """It disturbs the whole control plane: nothing else runs beside it."""
-    long_only: bool = False
     started: bool = True
     labels: dict[str, str] = field(default_factory=dict)
     """Of the lane's namespace."""
@@ -110,7 +109,7 @@ class Harness:
         self, rows: Iterable[Row], scope: Scope, told: Callable[[Result], None] = lambda _: None
     ) -> list[Result]:
         """Every row, many at once, and then those that need to be alone."""
-        chosen = [r for r in rows if scope.full or not r.long_only]
+        chosen = list(rows)
         gate = asyncio.Semaphore(SIDE_BY_SIDE)
 
         async def guarded(row: Row) -> Result:

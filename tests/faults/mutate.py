@@ -29,6 +29,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         tree = Path(folder) / "tree"
         shutil.copytree(ROOT, tree, ignore=LEFT_OUT)
+        for target in sorted({n for m in mutants for n in m.noticed_by if not n.startswith("row:")}):
+            # A test that fails without any bug would notice every one.
+            assert not _fails(tree, ["-m", "pytest", "-q", target]), f"{target} fails as it is"
         for number, mutant in enumerate(mutants, 1):
             by = _noticed(tree, mutant, rows=arguments.rows)
             caught += bool(by)
@@ -37,6 +40,7 @@ def main() -> int:
     text = _markdown(rows, caught)
     print(text)
     if arguments.report:
+        arguments.report.parent.mkdir(parents=True, exist_ok=True)
         arguments.report.write_text(text)
     return 0 if caught >= CAUGHT * len(mutants) else 1
 

@@ -145,9 +145,12 @@ class _Honesty:
         self._pods: dict[str, dict[str, bool]] = defaultdict(dict)
         self._rolled: dict[str, list[tuple[float, str]]] = defaultdict(list)
         self._seen: dict[str, tuple[str, int, Any]] = {}
+        self._since: dict[str, str] = defaultdict(str)
 
     def see(self, change: Change) -> None:
         who = label(change.obj)
+        if who and _created(change.obj) < self._since[who]:
+            return  # of an earlier Chatbot of that name
         if change.id.kind == POD.name and who:
             self._pods[who][change.id.name] = change.type != "DELETED" and _is_ready(change.obj)
             self._ready[who].append((change.at, sum(self._pods[who].values())))
@@ -161,6 +164,10 @@ class _Honesty:
         name, status = change.id.name, change.obj.get("status") or {}
         uid, generation = change.obj["metadata"]["uid"], status.get("observedGeneration", 0)
         before = self._seen.get(name)
+        if before is not None and before[0] != uid:
+            for known in (self._ready, self._pods, self._rolled):
+                known.pop(name, None)
+            self._since[name] = _created(change.obj)
         if before is not None and before[0] == uid:
             if generation < before[1]:
                 self.found.append(f"{name}: observedGeneration went back from {before[1]} to {generation}")
@@ -248,7 +255,7 @@ class _Safety:
             uid = raw["metadata"]["uid"]
             if may_go_dark(raw) or "deletionTimestamp" in raw["metadata"]:
                 self._served.discard(uid)
-            elif counts[id_.name]:
+            elif counts[id_.name] and _deployed(world, raw):
                 self._served.add(uid)
                 self._dark.discard(uid)
             elif uid in self._served and uid not in self._dark:
@@ -272,6 +279,17 @@ def _rolled_out(deployment: Object) -> bool:
     status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
     counts = [status.get(k, 0) for k in ("replicas", "updatedReplicas", "availableReplicas")]
     return status.get("observedGeneration") == deployment["metadata"]["generation"] and counts == [wanted] * 3
+
+
+def _created(obj: Object) -> str:
+    return str(obj["metadata"].get("creationTimestamp", ""))
+
+
+def _deployed(world: Mapping[Id, Object], chatbot: Object) -> bool:
+    """Whether the Deployment is this Chatbot's, and not one of an earlier one of its name."""
+    live = world.get(Id(DEPLOYMENT.name, names.backend(chatbot["metadata"]["name"])))
+    owners = live["metadata"].get("ownerReferences", ()) if live else ()
+    return any(o["uid"] == chatbot["metadata"]["uid"] for o in owners)
 
 
 def _plural(kind: str) -> str:

@@ -262,9 +262,9 @@ class FaultProxy:
             body = await answer.read()
             return web.Response(status=answer.status, body=body, headers={"Content-Type": "application/json"})
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(request)
         self._streams.add(answer)
         try:
+            await response.prepare(request)
             async for line in answer.content:
                 await self._sound.wait()
                 if (shown := self._seen(call.resource, line)) is not None:

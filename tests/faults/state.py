@@ -49,8 +49,10 @@ _KEYS = ("type", "name", "key", "port")
 
 
 def state_of(world: Mapping[Id, Object], namespace: str, chatbot: str) -> State:
-    """Every leaf of the Chatbot's status and of its children, with both names replaced by words."""
+    """Every leaf of the Chatbot's status and of its children, with its names and uid replaced by words."""
     leaves: State = {}
+    own = world.get(Id(CHATBOT.name, chatbot))
+    uid = str(own["metadata"]["uid"]) if own else chatbot
     for id_, obj in world.items():
         if id_ == (CHATBOT.name, chatbot):
             shown: Any = {"status": _status(obj)}
@@ -59,7 +61,7 @@ def state_of(world: Mapping[Id, Object], namespace: str, chatbot: str) -> State:
         else:
             continue
         name = id_.name.replace(chatbot, "CHATBOT")
-        text = json.dumps(shown).replace(namespace, "NAMESPACE").replace(chatbot, "CHATBOT")
+        text = json.dumps(shown).replace(uid, "UID").replace(namespace, "NAMESPACE").replace(chatbot, "CHATBOT")
         leaves |= _leaves(json.loads(text), f"{id_.kind}/{name}")
     if _scaled(world, chatbot):
         leaves.pop(f"Deployment/{names.backend('CHATBOT')}.spec.replicas", None)  # the autoscaler's

@@ -33,13 +33,8 @@ def chatbot(version: int, *conditions: Object) -> Object:
     status = {"observedGeneration": 1, "conditions": list(conditions)} if conditions else {}
     meta = metadata(BOT, version) | {"uid": UID, "labels": {}, "ownerReferences": []}
     spec = {"phase": "mock", "backend": {"autoscaling": {"enabled": False}, "replicas": 1}}
-    return {
-        "apiVersion": "chatbot-operator.dev/v1alpha1",
-        "kind": "Chatbot",
-        "metadata": meta,
-        "spec": spec,
-        "status": status,
-    }
+    kind = {"apiVersion": "chatbot-operator.dev/v1alpha1", "kind": "Chatbot"}
+    return {**kind, "metadata": meta, "spec": spec, "status": status}
 
 
 def deployment(version: int, ready: int) -> Object:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import ssl
+import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 from chatbot_operator.kinds import CHATBOT, CONFIG_MAP, DEPLOYMENT, LEASE, SERVICE
 from chatbot_operator.names import backend
 from devcluster import cgroups
+from devcluster.packages import INSTALL
 from tests.faults.admin import NAMESPACE, Object
 from tests.faults.faults import after, before
 from tests.faults.fields import Spec
@@ -246,7 +248,18 @@ async def leader_paused(run: Run) -> None:
     await run.check()
 
 
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+LIBRARIES = Path("/usr/lib")
+
+
+def _libfaketime() -> Path:
+    """The library that gives a process another clock, installed from the distribution if it is not there."""
+    for attempt in (False, True):
+        found = next(LIBRARIES.glob("*/faketime/libfaketime.so.1"), None)
+        if found is not None:
+            return found
+        for command in () if attempt else (("apt-get", "update"), (*INSTALL, "libfaketime")):
+            subprocess.run(command, capture_output=True, check=True)
+    raise AssertionError("libfaketime cannot be installed; on Debian: apt-get install libfaketime")
 
 
 def _with_clock(seat: Seat, folder: Path, offset: str) -> Path:
@@ -255,7 +268,7 @@ def _with_clock(seat: Seat, folder: Path, offset: str) -> Path:
     file.write_text(offset)
     seat.operator.wrapper = ["env"]
     seat.operator.environ |= {
-        "LD_PRELOAD": str(FAKETIME),
+        "LD_PRELOAD": str(_libfaketime()),
         "FAKETIME_TIMESTAMP_FILE": str(file),
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "FAKETIME_NO_CACHE": "1",

@@ -224,7 +224,7 @@ ROWS: tuple[Row, ...] = (
         "F9",
         "New version's pods crash at start (R8)",
         "Old one serves, reason shown, mended",
-        bad_version(CRASHING, "CrashLooping"),
+        bad_version(CRASHING, "Stalled", "CrashLooping"),
     ),
     Row("R5", "Nothing happens", "No write in 60 s", steady),
 )
