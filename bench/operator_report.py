@@ -52,6 +52,8 @@ def section() -> str:
         bounds=table(["CPU for each chatbot", *map(str, every)], bounds),
         taken=data["taken"],
         machine=data["machine"],
+        note=data.get("note", ""),
+        load=f"{data['load']:.0f}",
         growth=_growth(ours),
     )
 
@@ -80,7 +82,9 @@ def _values(row: Row, ours: dict[int, Fleet], stock: dict[int, Fleet]) -> list[s
 
 def _growth(ours: dict[int, Fleet]) -> str:
     least, most = ours[min(ours)], ours[max(ours)]
-    each = (most.rss_mib - least.rss_mib) / max(1, most.count - least.count) * 1024
+    if least is most:
+        return f"Only {most.count} chatbots were measured: how cost grows with their number is not said here."
+    each = (most.rss_mib - least.rss_mib) / (most.count - least.count) * 1024
     return (
         f"From {least.count} to {most.count} chatbots the CPU for each goes from {least.cpu_ms:.0f} to "
         f"{most.cpu_ms:.0f} ms, and each takes {each:.0f} KiB of memory."
@@ -131,7 +135,8 @@ Calls are reads and writes of single objects, from the audit log. CPU is the pro
 first create until it has had nothing to do for eight seconds, without what it uses idle in that time. A change is an
 edit of one prompt, from its receipt by the API server until the answer to the operator's write of the ConfigMap.
 
-Taken {taken} on {machine} by `python -m bench.operator --only scale --save`.
+Taken {taken} on {machine}, load average {load}, by `python -m bench.operator --only scale --save`.
+{note}
 
 ### What these numbers do not say
 
