@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
+
 from chatbot_operator import names
 from chatbot_operator.api import parse_chatbot
 from chatbot_operator.desired.deployment import backend_template
@@ -53,13 +55,25 @@ async def _ask(admin: Admin, slots: asyncio.Semaphore, namespace: str, body: Map
     url = f"{admin.server}{path(_kind(body), namespace)}?dryRun=All"
     metadata = {k: v for k, v in body["metadata"].items() if k not in ("uid", "resourceVersion")}
     whole = {**body, "metadata": {**metadata, "namespace": namespace}}
-    headers = {"Content-Type": "application/json"}
-    async with slots, admin.session.post(url, data=json.dumps(whole), headers=headers) as response:
-        answer = await response.json(content_type=None)
-    if response.status < 400:
+    async with slots:
+        status, answer = await _post(admin, url, whole)
+    if status < 400:
         return Answer(answer)
     causes = (answer.get("details") or {}).get("causes") or ()
     return Answer({}, answer["message"], tuple(cause.get("field", "") for cause in causes))
+
+
+async def _post(admin: Admin, url: str, body: Object) -> tuple[int, Object]:
+    """Tried again when the busy machine lets no connection come about: a dry run changes nothing."""
+    for tries_left in reversed(range(5)):
+        try:
+            headers = {"Content-Type": "application/json"}
+            async with admin.session.post(url, data=json.dumps(body), headers=headers) as response:
+                return response.status, await response.json(content_type=None)
+        except aiohttp.ConnectionTimeoutError:
+            if not tries_left:
+                raise
+    raise AssertionError(url)
 
 
 def _kind(body: Mapping[str, Any]) -> Kind:
