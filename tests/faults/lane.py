@@ -219,7 +219,8 @@ class Lane:
         if raw is None:
             return False
         if raw["spec"].get("suspend"):
-            return ready.get("reason") == "Suspended" and not self._pods(name)
+            over = self.condition(name, "Progressing").get("status") == "False"
+            return ready.get("reason") == "Suspended" and over and not self._pods(name)
         return ready.get("status") == "True"
 
     def _pods(self, name: str) -> int:
