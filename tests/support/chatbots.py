@@ -12,7 +12,7 @@ import yaml
 
 from chatbot_operator.api import API_VERSION, GROUP, KIND, PLURAL
 from chatbot_operator.api.generated import REPOSITORY
-from tests.support.cluster import ClusterAccess, make_namespace
+from tests.support.cluster import ClusterAccess, await_definition, make_namespace
 
 RESOURCE = f"{PLURAL}.{GROUP}"
 Manifest = dict[str, Any]
@@ -70,7 +70,7 @@ class ChatbotApi:
 def chatbot_api(access: ClusterAccess) -> Iterator[ChatbotApi]:
     """The definition put into the cluster and served, and a fresh namespace."""
     access.kubectl("apply", "--server-side", "-f", str(REPOSITORY / "crds"))
-    access.kubectl("wait", "--for=condition=Established", f"crd/{RESOURCE}", "--timeout=30s")
+    await_definition(access, RESOURCE)
     with make_namespace(access) as namespace:
         yield ChatbotApi(access, namespace)
 

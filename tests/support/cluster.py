@@ -153,6 +153,12 @@ def make_namespace(access: ClusterAccess, prefix: str = "test") -> Iterator[str]
         access.kubectl("delete", "namespace", name, "--wait=false", check=False)
 
 
+def await_definition(access: ClusterAccess, name: str) -> None:
+    """Return once a CustomResourceDefinition is served. kubectl's own wait fails on one without any condition yet."""
+    wait = ("wait", "--for=condition=Established", f"crd/{name}", "--timeout=5s")
+    wait_until(f"{name} is served", lambda: access.kubectl(*wait, check=False).returncode == 0, 60.0, 0.2)
+
+
 @contextmanager
 def short_folder() -> Iterator[Path]:
     """A fresh folder for a cluster's state; pytest's own are too deep for the path of a unix socket."""

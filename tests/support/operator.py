@@ -30,7 +30,7 @@ from chatbot_runtime.contract import PodStatus, settings_hash
 from devcluster.build import Programs
 from devcluster.processes import wait_until
 from devcluster.progress import Plain
-from tests.support.cluster import ClusterAccess
+from tests.support.cluster import ClusterAccess, await_definition
 
 CHART = Path("charts/chatbot-operator")
 NAMESPACE = "chatbot-system"
@@ -51,7 +51,7 @@ def install(access: ClusterAccess) -> None:
     access.kubectl("create", "namespace", NAMESPACE, check=False)
     listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     access.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=listed)
-    access.kubectl("wait", "--for=condition=Established", "crd/chatbots.chatbot-operator.dev", "--timeout=30s")
+    await_definition(access, "chatbots.chatbot-operator.dev")
 
 
 def account_kubeconfig(
