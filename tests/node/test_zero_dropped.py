@@ -143,7 +143,7 @@ def test_g3_f3_nothing_is_lost_in_rollouts_scale_downs_drains_and_deaths_of_the_
     assert tally.short >= SHORT
     assert tally.streams >= STREAMS
     for name, moments in disturber.begun.items():
-        assert all(spanning(tally, moment) >= 5 for moment in moments), f"too few streams ran across: {name}"
+        assert all(spanning(tally, moment) >= 3 for moment in moments), f"too few streams ran across: {name}"
     assert disturber.refused_evictions > 0
 
 

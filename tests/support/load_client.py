@@ -89,8 +89,9 @@ def session(*, kept: bool) -> aiohttp.ClientSession:
     )
 
 
-async def client(job: Job, tally: Tally, end: float, *, stream: bool, kept: bool) -> None:
-    """One client, who asks again and again."""
+async def client(job: Job, tally: Tally, end: float, *, stream: bool, kept: bool, after: float = 0) -> None:
+    """One client, who asks again and again, beginning `after` some seconds."""
+    await asyncio.sleep(after)
     async with session(kept=kept) as own:
         while time.monotonic() < end and not STOP.exists():  # noqa: ASYNC240 - one stat a request
             began = time.time()
@@ -129,7 +130,8 @@ async def main(job: Job) -> None:
     print(STARTED, flush=True)
     telling = asyncio.create_task(tell(tally))
     clients = [client(job, tally, end, stream=False, kept=number % 2 == 1) for number in range(job.short)]
-    clients += [client(job, tally, end, stream=True, kept=False) for _ in range(job.streams)]
+    # One after the other, so that they do not all end in the same moment, when there would be nothing to cut.
+    clients += [client(job, tally, end, stream=True, kept=False, after=number) for number in range(job.streams)]
     await asyncio.gather(*clients)
     telling.cancel()
     print(REPORT + json.dumps(asdict(tally)), flush=True)
