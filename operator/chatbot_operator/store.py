@@ -92,7 +92,10 @@ class Store:
         return Snapshot(key, entry.chatbot, dict(entry.children), dict(entry.strangers))
 
     def put(self, obj: RawObject) -> Key | None:
-        """Take a new state of an object. Ignored when it is not newer than the one that is known."""
+        """Take a new state of an object. Ignored when it is not newer than the one that is known.
+
+        One whose label names another Chatbot now is the turn of the one that has lost it.
+        """
         ref, key = ref_of(obj), owner_key(obj)
         self._touch(ref)
         if key is None:
@@ -113,7 +116,7 @@ class Store:
             entry.chatbot = trim(obj)
         else:
             self._take(entry, ref, trim(obj))
-        return key
+        return key if previous is None else previous
 
     def remove(self, obj: RawObject) -> Key | None:
         """The object is gone. Ignored when another object has taken its name meanwhile."""

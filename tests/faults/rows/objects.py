@@ -238,11 +238,15 @@ def _injected(lane: Lane, name: str) -> bool:
 
 async def label_or_owner_lost(run: Run) -> None:
     lane, (name,) = run.lane, await start(run)
-    await lane.admin.merge(SERVICE, lane.namespace, peers(name), {"metadata": {"labels": {CHATBOT_LABEL: None}}})
+    lost = {"metadata": {"labels": {CHATBOT_LABEL: None}}}
+    edited = int((await lane.admin.merge(SERVICE, lane.namespace, peers(name), lost))["metadata"]["resourceVersion"])
 
     def labelled() -> bool:
         live = lane.live(SERVICE, peers(name))
-        return live is not None and live["metadata"].get("labels", {}).get(CHATBOT_LABEL) == name
+        newer = live is not None and int(live["metadata"]["resourceVersion"]) > int(
+            edited["metadata"]["resourceVersion"]
+        )
+        return bool(newer and live and live["metadata"].get("labels", {}).get(CHATBOT_LABEL) == name)
 
     await lane.world.until("the label is back", labelled, DRIFT_BOUND)
     await run.check(waive=("O9",))

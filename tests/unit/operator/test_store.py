@@ -57,10 +57,10 @@ def test_a_child_that_loses_its_label_leaves_and_its_owner_hears_of_it() -> None
     assert store.snapshot(KEY).children == {}
 
 
-def test_a_child_that_changes_its_owner_is_only_the_new_ones() -> None:
+def test_a_child_that_changes_its_owner_is_only_the_new_ones_and_the_turn_of_the_one_that_has_lost_it() -> None:
     store = Store()
     store.put(service())
-    assert store.put(service(version=2, owner="other")) == Key("ns", "other")
+    assert store.put(service(version=2, owner="other")) == KEY
     assert store.snapshot(KEY).children == {}
 
 
