@@ -43,7 +43,8 @@ RESYNC = float(SETTINGS["RESYNC_SECONDS"])
 CRASH_BOUND = 30.0
 """T_crash of the design, after the process is back."""
 DRIFT_BOUND = 10.0
-QUIET_SECONDS = 1.5
+QUIET_SECONDS = 2.0
+"""Longer than counts of pods are held back in the status."""
 
 
 @dataclass

@@ -174,6 +174,8 @@ class _Honesty:
             if before[2] == status:
                 return
         self._seen[name] = uid, generation, status
+        if before is None and change.type != "ADDED":
+            return  # it was said before anybody looked
         conditions = {c["type"]: c for c in status.get("conditions", ())}
         ready, available = conditions.get("Ready", {}), conditions.get("Available", {})
         for condition in (ready, available):

@@ -65,7 +65,7 @@ async def _step(run: Run, name: str, spec: Spec, *, first: bool) -> None:
     starts = lane.operator.starts
     if starts > 1:
         run.tally.recovery.append(time.monotonic() - began)
-    await lane.quiet(1.0)
+    await lane.quiet()
 
 
 async def count_writes(run: Run, spec: Spec) -> list[int]:
