@@ -26,7 +26,7 @@ LINT: tuple[tuple[str, ...], ...] = (
     (PYTHON, "-m", "tests.reference", "--check"),
     (PYTHON, "-m", "pytest", "-q", "tests/unit/api/test_examples.py"),
 )
-LEVELS = ("unit", "stress", "control-plane", "security", "faults", "node")
+LEVELS = ("unit", "stress", "control-plane", "security", "faults", "node", "node-load")
 # A file has a control plane of its own and mostly waits for it: two at once take little more than half the time.
 WORKERS = dict.fromkeys(("unit", "control-plane", "security"), ("-n", "2", "--dist", "loadfile"))
 
@@ -106,7 +106,7 @@ def everything() -> list[Result]:
             behind.stop()
         output.seek(0)
         print(f"\n$ pytest tests/node\n{output.read().decode(errors='replace')}", flush=True)
-    return [*first, *map(level, ("control-plane", "security", "stress", "faults")), node]
+    return [*first, *map(level, ("control-plane", "faults")), node]
 
 
 def main(names: list[str]) -> int:

@@ -244,9 +244,7 @@ async def label_or_owner_lost(run: Run) -> None:
 
     def labelled() -> bool:
         live = lane.live(SERVICE, peers(name))
-        newer = live is not None and int(live["metadata"]["resourceVersion"]) > int(
-            edited["metadata"]["resourceVersion"]
-        )
+        newer = live is not None and int(live["metadata"]["resourceVersion"]) > edited
         return bool(newer and live and live["metadata"].get("labels", {}).get(CHATBOT_LABEL) == name)
 
     await lane.world.until("the label is back", labelled, DRIFT_BOUND)
