@@ -7,7 +7,7 @@ import asyncio
 import random
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 from chatbot_operator.kinds import Kind
 from tests.faults.admin import administrator
 from tests.faults.fields import PRIORITY_CLASS
-from tests.faults.lane import Bench, Lane, References, lane_on
+from tests.faults.lane import RESYNC_BOUND, Bench, Lane, References, lane_on
 from tests.faults.oracles import judge
 from tests.faults.world import World
 from tests.support.cluster import ClusterAccess
@@ -59,9 +59,11 @@ class Run:
     bench: Bench
     access: ClusterAccess
 
-    async def check(self, *, quiet: float | None = None, waive: Iterable[str] = ()) -> None:
+    async def check(self, *, quiet: float | None = None, waive: Collection[str] = ()) -> None:
         """Ask the oracles about what the lane has been through since its last mark. Raises AssertionError."""
         seconds = quiet if quiet is not None else 6.0 if self.scope.full else 2.0
+        if "O1" not in waive:
+            await self.lane.as_undisturbed(self.references, RESYNC_BOUND)
         await self.lane.quiet()
         wrong = judge(await self.lane.trial(self.references, quiet=seconds), waive)
         assert not wrong, "\n".join(wrong[:12]) + (f"\n… and {len(wrong) - 12} more" if len(wrong) > 12 else "")

@@ -20,7 +20,7 @@ from tests.faults.admin import NAMESPACE, ROLE, ROLE_BINDING, Admin, Object, Ref
 from tests.faults.oracles import Trial
 from tests.faults.process import OperatorProcess
 from tests.faults.proxy import Call, FaultProxy
-from tests.faults.state import State, learn_mask, state_of
+from tests.faults.state import State, differences, learn_mask, state_of
 from tests.faults.world import Change, Id, World
 from tests.support.operator import NAMESPACE as HOME
 from tests.support.operator import RELEASE
@@ -40,6 +40,8 @@ SETTINGS: Mapping[str, str] = {
     "WORKERS": "4",
 }
 RESYNC = float(SETTINGS["RESYNC_SECONDS"])
+RESYNC_BOUND = RESYNC + 15
+"""T_resync of the design and its margin: what no watch has told of is right by then."""
 CRASH_BOUND = 30.0
 """T_crash of the design, after the process is back."""
 DRIFT_BOUND = 10.0
@@ -279,6 +281,24 @@ class Lane:
 
     def state(self, name: str) -> State:
         return state_of(self.world.now[self.namespace], self.namespace, name)
+
+    async def as_undisturbed(self, references: "References", timeout: float) -> None:
+        """Wait until every Chatbot is as an undisturbed one, or the time is over: the oracles say then what is not.
+
+        What a watch has missed, as between the first list and the first event after a start, the next list repairs.
+        """
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            await self.quiet()
+            if not any([await self._differs(name, references) for name in self.bots]):
+                return
+            await asyncio.sleep(0.2)
+
+    async def _differs(self, name: str, references: "References") -> bool:
+        raw = self.live(CHATBOT, name)
+        if raw is None or "deletionTimestamp" in raw["metadata"]:
+            return False
+        return bool(differences(self.state(name), *await references.of(raw["spec"])))
 
     async def trial(self, references: "References", *, quiet: float) -> Trial:
         """Watch the quiet for some seconds, and gather what the oracles ask for."""

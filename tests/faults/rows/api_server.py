@@ -12,14 +12,13 @@ from chatbot_operator.names import CHATBOT_LABEL, backend
 from tests.faults.admin import Object
 from tests.faults.faults import API_FAULTS, answers, late, not_json, reset, truncated, watch_error
 from tests.faults.harness import Row, Run
-from tests.faults.lane import DRIFT_BOUND, RESYNC, Lane
+from tests.faults.lane import DRIFT_BOUND, RESYNC, RESYNC_BOUND, Lane
 from tests.faults.proxy import Exchange, Fault, Rule, WatchFilter
 from tests.faults.rows.operator import CHANGE, ONE
 
 API_BOUND = 60.0
 """T_api of the design, after the API is back."""
 RESTART_BOUND = 120.0
-RESYNC_BOUND = RESYNC + 15
 QUICK_RETRIES = {"RETRY_FIRST_SECONDS": "0.05", "RETRY_LONGEST_SECONDS": "0.2"}
 
 
@@ -110,7 +109,7 @@ def watch_fails(code: int, reason: str) -> Callable[[Run], Awaitable[None]]:
 
     async def script(run: Run) -> None:
         lane, bots = run.lane, await start(run, 2)
-        lane.lag = RESYNC + 5
+        lane.lag = RESYNC_BOUND
         lane.proxy.rules.append(Rule(watch_error(code, reason), verbs=frozenset({"watch"}), times=28))
         lane.proxy.close_watches()
         await work(lane, bots)
@@ -155,7 +154,7 @@ async def expired_token(run: Run) -> None:
 
 async def watch_silent(run: Run) -> None:
     lane, bots = run.lane, await start(run, 2)
-    lane.lag = RESYNC + 5
+    lane.lag = RESYNC_BOUND
     lane.proxy.mute()
     began = time.monotonic()
     await work(lane, bots)
@@ -187,7 +186,7 @@ async def each_event_dropped(run: Run) -> None:
     """Many Chatbots at once; of each another event of its create and its change is never seen."""
     lane = run.lane
     await start(run)
-    lane.lag = RESYNC + 5
+    lane.lag = RESYNC_BOUND
     seen: Counter[str] = Counter()
     lane.proxy.watch_filter = _counting(seen)
     probe = await lane.create(ONE)

@@ -25,12 +25,11 @@ from chatbot_operator.names import CHATBOT_LABEL, backend, peers
 from tests.faults.admin import NAMESPACE, Object, Refused
 from tests.faults.fields import PRIORITY_CLASS, Spec
 from tests.faults.harness import Row, Run
-from tests.faults.lane import DRIFT_BOUND, RESYNC, Lane
+from tests.faults.lane import DRIFT_BOUND, RESYNC, RESYNC_BOUND, Lane
 from tests.faults.rows.api_server import start
 from tests.faults.rows.operator import CHANGE, ONE, namespace_gone
 from tests.faults.world import Id
 
-RESYNC_BOUND = RESYNC + 15
 QUOTA = Kind("ResourceQuota", "", "v1", "resourcequotas")
 MUTATION = Kind("MutatingAdmissionPolicy", "admissionregistration.k8s.io", "v1", "mutatingadmissionpolicies")
 BINDING = Kind("MutatingAdmissionPolicyBinding", MUTATION.group, "v1", "mutatingadmissionpolicybindings")

@@ -107,6 +107,7 @@ async def _killed_life(
         lane.proxy.rules[:] = [rule] if k < counts[number] else []
         await _step(run, name, target, first=number == 0)
         run.tally.runs += rule.hits
+        await lane.as_undisturbed(run.references, CRASH_BOUND)
         state, mask = await run.references.of(lane.live(CHATBOT, name)["spec"])  # type: ignore[index]
         wrong = differences(lane.state(name), state, mask)
         assert not wrong, f"{step}, killed at write {k}: " + "\n".join(wrong[:5])
