@@ -88,8 +88,11 @@ class Cluster(Protocol):
         With `new` it makes the object or raises Conflict: one that exists is not touched.
         """
 
-    async def merge(self, ref: Ref, body: Mapping[str, Any], subresource: str = "") -> RawObject:
-        """JSON merge patch of an object or of its `status`."""
+    async def merge(self, ref: Ref, body: Mapping[str, Any]) -> RawObject:
+        """JSON merge patch of an object."""
+
+    async def put_status(self, ref: Ref, status: Mapping[str, Any], *, uid: str) -> RawObject:
+        """Set the whole status of exactly that object: raises Conflict where another one has its name by now."""
 
     async def scale(self, ref: Ref, replicas: int) -> None:
         """Set the count of replicas through the scale subresource."""

@@ -28,6 +28,9 @@ from chatbot_operator.names import MANAGER, SCALE_MANAGER
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+TEST_FAILED = "test failed"
+"""What the API server's answer of 422 says when the `test` of a JSON patch does not hold."""
 JSON = "application/json"
 NO_VERSION = "1"
 """No object has this resource version: etcd counts from there. An apply that names it is refused where one exists."""
@@ -122,9 +125,24 @@ class Kube:
             body = {**body, "metadata": {**body["metadata"], "resourceVersion": NO_VERSION}}
         return await self._call("PATCH", "patch", ref.kind, _path(ref), query, body, APPLY)
 
-    async def merge(self, ref: Ref, body: Mapping[str, Any], subresource: str = "") -> RawObject:
+    async def merge(self, ref: Ref, body: Mapping[str, Any]) -> RawObject:
+        return await self._call("PATCH", "patch", ref.kind, _path(ref), {"fieldManager": MANAGER}, body, MERGE)
+
+    async def put_status(self, ref: Ref, status: Mapping[str, Any], *, uid: str) -> RawObject:
+        # On a status the API server ignores a uid that a merge patch names: only a JSON patch can test it.
+        patch = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]
         query = {"fieldManager": MANAGER}
-        return await self._call("PATCH", "patch", ref.kind, _path(ref, subresource), query, body, MERGE, subresource)
+        try:
+            return await self._call(
+                "PATCH", "patch", ref.kind, _path(ref, "status"), query, patch, JSON_PATCH, "status"
+            )
+        except Invalid as error:
+            if TEST_FAILED in error.message:
+                raise Conflict(error.message, verb=error.verb, resource=error.resource) from error
+            raise
 
     async def scale(self, ref: Ref, replicas: int) -> None:
         body = {"spec": {"replicas": replicas}}
@@ -157,7 +175,7 @@ class Kube:
         kind: Kind,
         resource_path: str,
         query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         content_type: str = JSON,
         subresource: str = "",
     ) -> dict[str, Any]:

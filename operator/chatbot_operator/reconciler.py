@@ -31,7 +31,7 @@ from chatbot_operator.observe import Observed, WriteProblem, belongs_to, observe
 from chatbot_operator.plan import BUILT, Action, Annotate, Apply, Delete, Plan, Scale, plan
 from chatbot_operator.reports import PodReport
 from chatbot_operator.settings import Settings
-from chatbot_operator.statuses import is_news, merge_patch, worsens
+from chatbot_operator.statuses import is_news, worsens
 from chatbot_operator.store import Store
 
 log = logging.getLogger(__name__)
@@ -155,10 +155,9 @@ class Reconciler:
         raw = self._store.snapshot(key).chatbot
         if raw is None:
             return
-        patch = merge_patch(raw.get("status") or {}, with_problem(raw, reason, message, self._wall_clock()))
-        if not patch:
+        status = with_problem(raw, reason, message, self._wall_clock())
+        if status == raw.get("status") or not await self._put_status(key, raw["metadata"]["uid"], status):
             return
-        await self._patch_status(key, patch)
         if reason == Reason.RECONCILE_FAILED:
             await self._recorder.post(parse_chatbot(raw), Message(EventReason.RECONCILE_FAILED, message))
 
@@ -365,16 +364,16 @@ class Reconciler:
         raw = self._store.snapshot(key).chatbot
         if raw is None:
             return None
-        patch = merge_patch(raw.get("status") or {}, decided.status.manifest())
-        if not patch:
+        status = decided.status.manifest()
+        if status == raw.get("status"):
             memory.held = None
             return None
         if hold := self._hold(chatbot, decided, memory):
             return hold
         memory.held = None
-        await self._patch_status(key, patch)
-        for message in messages(chatbot, decided.status):
-            await self._recorder.post(chatbot, message)
+        if await self._put_status(key, chatbot.metadata.uid, status):
+            for message in messages(chatbot, decided.status):
+                await self._recorder.post(chatbot, message)
         return None
 
     def _hold(self, chatbot: Chatbot, decided: Plan, memory: _Memory) -> float:
@@ -388,14 +387,17 @@ class Reconciler:
         longest = self._settings.status_hold_seconds * (1 if news else COUNTS_HELD)
         return max(0.0, memory.held[1] + longest - now)
 
-    async def _patch_status(self, key: Key, patch: Mapping[str, object]) -> None:
+    async def _put_status(self, key: Key, uid: str, status: Mapping[str, object]) -> bool:
+        """Write the status of exactly this Chatbot; false if it is gone, and then nothing is to be said of it."""
         self._leader.require()
-        log.debug("status: %s", patch, extra={"chatbot": str(key)})
+        log.debug("status: %s", status, extra={"chatbot": str(key)})
         ref = Ref(CHATBOT, key.namespace, key.name)
         try:
-            self._store.put(await self._cluster.merge(ref, {"status": patch}, "status"))
-        except NotFound:
+            self._store.put(await self._cluster.put_status(ref, status, uid=uid))
+        except (Conflict, NotFound):
             log.info("the Chatbot is gone", extra={"chatbot": str(key)})
+            return False
+        return True
 
     def _forget(self, key: Key) -> None:
         self._memory.pop(key, None)

@@ -1,24 +1,7 @@
-"""Comparing an old status with a new one: the patch between them, and whether it is bad news. Pure."""
-
-from collections.abc import Mapping
-from typing import Any
+"""Comparing an old status with a new one: whether it is news, and whether bad news. Pure."""
 
 from chatbot_operator.api import ChatbotStatus
 from chatbot_operator.api.reasons import ConditionType
-
-
-def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON merge patch (RFC 7396) that makes `old` into `new`; empty if they are equal."""
-    patch: dict[str, Any] = {key: None for key in old if key not in new}
-    for key, value in new.items():
-        before = old.get(key)
-        if isinstance(value, Mapping) and isinstance(before, Mapping):
-            inner = merge_patch(before, value)
-            if inner:
-                patch[key] = inner
-        elif before != value:
-            patch[key] = value
-    return patch
 
 
 def worsens(old: ChatbotStatus, new: ChatbotStatus) -> bool:

@@ -13,6 +13,10 @@ from chatbot_operator.store import Store
 
 log = logging.getLogger(__name__)
 
+SECOND_LIST_SECONDS = 5.0
+"""From the first full list to the second: what was deleted after the first and before the watches had begun, no watch
+tells."""
+
 FIRST_RETRY_SECONDS = 1.0
 """Pause after a list that failed; it doubles up to the time between two full lists."""
 
@@ -38,21 +42,24 @@ class Sync:
 
     async def run(self) -> None:
         """List for ever."""
-        pause = FIRST_RETRY_SECONDS
+        retry, between = FIRST_RETRY_SECONDS, min(SECOND_LIST_SECONDS, self._settings.resync_seconds)
         while True:
             started = self._clock()
             missing = await self._everything()
             if not missing:
-                pause = FIRST_RETRY_SECONDS
+                retry = FIRST_RETRY_SECONDS
                 self.finished_at = self._clock()
                 self._took(self.finished_at - started)
                 if not self.ready.is_set():
                     log.info("every kind is listed")
                     self.ready.set()
                 self._add_unsettled()
-            await asyncio.sleep(pause if missing else self._settings.resync_seconds)
             if missing:
-                pause = min(2 * pause, max(FIRST_RETRY_SECONDS, self._settings.resync_seconds))
+                await asyncio.sleep(retry)
+                retry = min(2 * retry, max(FIRST_RETRY_SECONDS, self._settings.resync_seconds))
+            else:
+                await asyncio.sleep(between)
+                between = self._settings.resync_seconds
 
     def add_all(self) -> None:
         """It is every Chatbot's turn."""

@@ -293,21 +293,14 @@ def test_a_load_balancer_s_address_becomes_the_url(bot: Bot) -> None:
 
 def test_a_pod_of_another_contract_is_said(operated: Operated, bot: Bot) -> None:
     bot.create().wait_ready()
-    pod = bot.get("pods")["items"][0]["metadata"]["name"]
-    bot.patch(systemPrompt="Be brief.")
-    bot.wait_ready()
-    operated.pods.overrides[pod] = {"contractVersion": 99}
+    operated.pods.overrides[f"{bot.namespace}/*"] = {"contractVersion": 99}
     try:
-        bot.patch(systemPrompt="Be very brief.", pods={"annotations": {"example.com/roll": "1"}})
-        names: set[str] = set()
-
-        def rolled() -> bool:
-            names.update(p["metadata"]["name"] for p in bot.get("pods")["items"])
-            for name in names:
-                operated.pods.overrides[name] = {"contractVersion": 99}
-            return bot.condition("Ready").get("reason") == "RuntimeIncompatible"
-
-        wait_for("Ready is False with RuntimeIncompatible", rolled, 30)
+        bot.patch(pods={"annotations": {"example.com/roll": "1"}})
+        wait_for(
+            "Ready is False with RuntimeIncompatible",
+            lambda: bot.condition("Ready").get("reason") == "RuntimeIncompatible",
+            30,
+        )
         assert "contract version 99" in bot.condition("Ready")["message"]
     finally:
         operated.pods.overrides.clear()

@@ -161,7 +161,8 @@ def wait_for(what: str, probe: Any, timeout: float, interval: float = 0.1) -> An
 class FakePods:
     """Answers /status for pods of fake nodes: what the runtime would say that reads the pod's ConfigMap.
 
-    `overrides` by pod name replace fields of the answer, or the whole HTTP status by {"http": 500}.
+    `overrides` by pod name replace fields of the answer, or the whole HTTP status by {"http": 500}; those under
+    "<namespace>/*" hold for every pod of the namespace, one that is made later included.
     """
 
     def __init__(self, kubeconfig: Path) -> None:
@@ -210,7 +211,7 @@ class FakePods:
     async def _status(self, request: web.Request) -> web.Response:
         namespace, name = request.match_info["namespace"], request.match_info["name"]
         self.asked += 1
-        override = self.overrides.get(name, {})
+        override = self.overrides.get(f"{namespace}/*", {}) | self.overrides.get(name, {})
         if "http" in override:
             return web.Response(status=override["http"])
         try:

@@ -177,11 +177,17 @@ class SimulatedApi:
         self._applied[ref] = clone({**body, "metadata": {k: v for k, v in body["metadata"].items() if k != "uid"}})
         return self._end("apply", ref, self.store(result))
 
-    async def merge(self, ref: Ref, body: Mapping[str, Any], subresource: str = "") -> RawObject:
-        verb = f"merge-{subresource}" if subresource else "merge"
-        self._begin(verb, ref, body)
+    async def merge(self, ref: Ref, body: Mapping[str, Any]) -> RawObject:
+        self._begin("merge", ref, body)
         self._existing(ref)
-        return self._end(verb, ref, self.change(ref, body))
+        return self._end("merge", ref, self.change(ref, body))
+
+    async def put_status(self, ref: Ref, status: Mapping[str, Any], *, uid: str) -> RawObject:
+        self._begin("put-status", ref, status)
+        old = self._existing(ref)
+        if old["metadata"]["uid"] != uid:
+            raise Conflict(f"{ref}: the uid is another one")
+        return self._end("put-status", ref, self.store({**old, "status": clone(status)}))
 
     async def scale(self, ref: Ref, replicas: int) -> None:
         self._begin("scale", ref, replicas)

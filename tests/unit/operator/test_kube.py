@@ -179,18 +179,24 @@ async def test_writes_go_out_as_they_must() -> None:
         await kube.apply(deployment, {"metadata": {"name": "demo-backend"}})
         await kube.apply(deployment, {"metadata": {"name": "demo-backend"}}, new=True)
         await kube.scale(deployment, 3)
-        await kube.merge(Ref(CHATBOT, "ns", "demo"), {"status": {}}, "status")
+        await kube.merge(deployment, {"metadata": {}})
+        await kube.put_status(Ref(CHATBOT, "ns", "demo"), {"phase": "mock"}, uid="u")
         await kube.delete(deployment, uid="u", resource_version="9")
         await kube.create(Ref(EVENT, "ns", "e"), {})
     base = "/apis/apps/v1/namespaces/ns/deployments/demo-backend"
-    apply, make, scale, merge, delete, create = sent
+    apply, make, scale, merge, status, delete, create = sent
     assert apply[:4] == ("PATCH", base, {"fieldManager": MANAGER, "force": "true"}, "application/apply-patch+yaml")
     assert "resourceVersion" not in apply[4]["metadata"]
     assert make == (*apply[:4], {"metadata": {"name": "demo-backend", "resourceVersion": "1"}})
     assert scale[:3] == ("PATCH", f"{base}/scale", {"fieldManager": SCALE_MANAGER})
     assert scale[4] == {"spec": {"replicas": 3}}
-    assert merge[1] == "/apis/chatbot-operator.dev/v1alpha1/namespaces/ns/chatbots/demo/status"
-    assert merge[3] == "application/merge-patch+json"
+    assert (merge[1], merge[3]) == (base, "application/merge-patch+json")
+    assert status[1] == "/apis/chatbot-operator.dev/v1alpha1/namespaces/ns/chatbots/demo/status"
+    assert status[3] == "application/json-patch+json"
+    assert status[4] == [
+        {"op": "test", "path": "/metadata/uid", "value": "u"},
+        {"op": "add", "path": "/status", "value": {"phase": "mock"}},
+    ]
     assert delete[4]["preconditions"] == {"uid": "u", "resourceVersion": "9"}
     assert delete[4]["propagationPolicy"] == "Background"
     assert create[:2] == ("POST", "/apis/events.k8s.io/v1/namespaces/ns/events")

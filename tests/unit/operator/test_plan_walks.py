@@ -115,7 +115,7 @@ class Walk:
 
     def note_write(self, verb: str, ref: Ref) -> None:
         self.trail.append(f"{verb} {ref}")
-        if self.dies_after is not None and verb != "merge-status":
+        if self.dies_after is not None and verb != "put-status":
             self.dies_after -= 1
             if self.dies_after <= 0:
                 raise OperatorDied

@@ -280,3 +280,16 @@ async def test_a_change_never_makes_an_object_anew_that_is_gone_though_no_watch_
     assert BACKEND not in world.api.objects
     await world.settle()
     assert BACKEND in world.api.objects
+
+
+async def test_the_status_of_a_chatbot_that_is_gone_is_never_written_to_its_successor() -> None:
+    world = await settled({"phase": "mock"})
+    world.edit({"suspend": True})
+    world.deliver()
+    successor = {**world.api.objects[REF], "metadata": {**KEY._asdict(), "uid": "the-next-one"}, "status": {}}
+    world.api.drop(REF)
+    world.api.store(successor)
+    said = len(world.api.events)
+    await world.reconcile()
+    assert world.api.objects[REF]["status"] == {}
+    assert len(world.api.events) == said

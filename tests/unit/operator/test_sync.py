@@ -116,6 +116,15 @@ async def test_a_change_that_no_watch_has_told_of_is_found() -> None:
         assert raw["spec"]["suspend"] is True
 
 
+async def test_a_second_list_soon_follows_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatbot_operator.sync.SECOND_LIST_SECONDS", 0.01)
+    world = World(resync_seconds=60)
+    async with running(world):
+        await asyncio.wait_for(world.sync.ready.wait(), 5)
+        world.api.drop(Ref(CHATBOT, *KEY))  # before the watches have begun: nobody is told
+        await until(lambda: world.store.snapshot(KEY).chatbot is None)
+
+
 async def test_only_the_namespaces_that_are_ours_are_listed() -> None:
     world = World(watch_namespaces=("ours",), resync_seconds=60)
     world.chatbot("ours")
