@@ -5,9 +5,9 @@ Both sides ignore fields they do not know: an older operator meets newer pods an
 """
 
 import hashlib
-from typing import Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 CONTRACT_VERSION = 1
@@ -27,6 +27,15 @@ FallbackReason = Literal[
 ]
 
 
+def _known(reason: Any) -> Any:
+    """A newer runtime may have reasons that this side does not know: it is the provider, somehow."""
+    return "ProviderUnavailable" if isinstance(reason, str) and reason not in get_args(FallbackReason) else reason
+
+
+SaidReason = Annotated[FallbackReason, BeforeValidator(_known)]
+"""A reason as the other side says it."""
+
+
 class _Message(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
@@ -36,6 +45,18 @@ class MockSettings(_Message):
 
     replies: tuple[str, ...] = ()
     tokens_per_second: float = Field(default=30, gt=0)
+
+
+class HfSettings(_Message):
+    """How the endpoint of phase hf is used.
+
+    `timeout_seconds`: to the first byte of an answer. `requests_per_minute`: over all replicas. `allowed_hosts`: where
+    prompts and the token may go; None: as the process was told at its start.
+    """
+
+    timeout_seconds: float = Field(default=60, gt=0)
+    requests_per_minute: int = Field(default=60, ge=1)
+    allowed_hosts: tuple[str, ...] | None = None
 
 
 class FallbackSettings(_Message):
@@ -70,6 +91,7 @@ class RuntimeSettings(_Message):
 
     system_prompt: str = ""
     mock: MockSettings = MockSettings()
+    hf: HfSettings = HfSettings()
     fallback: FallbackSettings = FallbackSettings()
     access: AccessSettings = AccessSettings()
     verified_revisions: tuple[str, ...] = ()
@@ -80,7 +102,7 @@ class CircuitStatus(_Message):
 
     model: str
     state: Literal["closed", "open", "halfOpen"]
-    reason: FallbackReason | None = None
+    reason: SaidReason | None = None
     since: float | None = None
 
 
@@ -105,7 +127,7 @@ class PodStatus(_Message):
     token: SecretState = "notNeeded"  # noqa: S105 - a state, no token
     keys: SecretState = "notNeeded"
     model: str = ""
-    fallback: FallbackReason | None = None
+    fallback: SaidReason | None = None
     circuits: tuple[CircuitStatus, ...] = ()
     verification: VerificationStatus = VerificationStatus()
 

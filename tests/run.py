@@ -12,6 +12,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from devcluster.build import PROGRAMS, Programs
+from devcluster.errors import DevClusterError
+from devcluster.progress import Plain
+
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 PYTHON = sys.executable
@@ -27,6 +31,7 @@ LINT: tuple[tuple[str, ...], ...] = (
     (PYTHON, "-m", "pytest", "-q", "tests/unit/api/test_examples.py"),
 )
 LEVELS = ("unit", "stress", "control-plane", "security", "faults", "node", "node-load")
+WITHOUT_CLUSTER = {"lint", "unit", "stress"}
 # A file has a control plane of its own and mostly waits for it: two at once take little more than half the time.
 WORKERS = dict.fromkeys(("unit", "control-plane", "security"), ("-n", "2", "--dist", "loadfile"))
 
@@ -49,6 +54,17 @@ def lint() -> Result:
         print(f"\n$ {' '.join(Path(c).name if c.startswith('/') else c for c in command)}", flush=True)
         ok &= subprocess.run(command, cwd=ROOT, check=False).returncode == 0
     return Result("lint", ok, time.monotonic() - started)
+
+
+def programs() -> Result:
+    """The cluster's programs, built before any test waits for them: the first time takes a quarter of an hour."""
+    started, ok = time.monotonic(), True
+    try:
+        Programs(Plain()).ensure(PROGRAMS)
+    except DevClusterError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        ok = False
+    return Result("programs", ok, time.monotonic() - started)
 
 
 @dataclass
@@ -97,6 +113,7 @@ def level(name: str) -> Result:
 
 def everything() -> list[Result]:
     """All steps. The node tests mostly wait: they run behind lint and unit tests, and are shown after."""
+    built = programs()
     with tempfile.TemporaryFile() as output:
         behind = Level("node", output.fileno()).start()
         try:
@@ -106,7 +123,13 @@ def everything() -> list[Result]:
             behind.stop()
         output.seek(0)
         print(f"\n$ pytest tests/node\n{output.read().decode(errors='replace')}", flush=True)
-    return [*first, *map(level, ("control-plane", "faults")), node]
+    return [built, *first, *map(level, ("control-plane", "faults")), node]
+
+
+def some(names: list[str]) -> list[Result]:
+    """The named steps, in that order."""
+    built = [programs()] if {*names} - WITHOUT_CLUSTER else []
+    return [*built, *(lint() if name == "lint" else level(name) for name in names)]
 
 
 def main(names: list[str]) -> int:
@@ -116,11 +139,11 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"unknown: {', '.join(sorted(unknown))}; known are lint, {', '.join(LEVELS)}", file=sys.stderr)
         return 2
-    results = [lint() if name == "lint" else level(name) for name in names] if names else everything()
+    results = some(names) if names else everything()
     print("\nsummary")
     for result in results:
         verdict = "ok" if result.ok else "FAILED"
-        count = f"{result.passed:>5} passed" if result.name != "lint" else " " * 12
+        count = f"{result.passed:>5} passed" if result.skipped is not None else " " * 12
         skipped = result.skipped or Counter()
         print(f"  {result.name:<14} {verdict:<7} {count}  {skipped.total():>3} skipped  {result.seconds:6.0f} s")
         for reason, times in skipped.most_common():

@@ -16,7 +16,10 @@ from chatbot_operator.api import (
     ServingPhase,
 )
 from chatbot_operator.api.reasons import FALLBACK_REASONS, ConditionType, Reason
-from chatbot_operator.checks import MODEL_MESSAGES, Context, Verdict, balancer_address, scaling_trouble, verdicts
+from chatbot_operator.checks import verdicts
+from chatbot_operator.checks.base import Context, Verdict
+from chatbot_operator.checks.rollout import scaling_trouble
+from chatbot_operator.checks.wishes import MODEL_MESSAGES, balancer_address
 from chatbot_operator.cost import Rates, estimate
 from chatbot_operator.desired.base import BACKEND
 from chatbot_operator.observe import Pod, public_service
@@ -118,6 +121,9 @@ def _fallback_reason(pod: Pod) -> str:
 def _available(c: Context) -> _State:
     ready, live = c.observed.ready_pods(), c.observed.backend
     if ready and all(map(_fallback_reason, ready)):
+        if effective.fallback_to(c.chatbot.spec) == "none":
+            message = "The provider does not answer and fallback.to is none; see Ready."
+            return _State(ConditionType.AVAILABLE, "False", Reason.MODEL_NOT_READY, message)
         return _State(ConditionType.AVAILABLE, "True", Reason.SERVING_FALLBACK, "The fallback answers.")
     if ready:
         newest = c.observed.newest_template()
@@ -193,15 +199,16 @@ def _exposed(c: Context) -> _State:
 def _fallback_active(c: Context) -> _State:
     if c.chatbot.spec.phase == "mock":
         return _State(ConditionType.FALLBACK_ACTIVE, "False", Reason.NOT_NEEDED, "Phase mock needs no fallback.")
+    if effective.fallback_to(c.chatbot.spec) == "none":
+        return _State(ConditionType.FALLBACK_ACTIVE, "False", Reason.DISABLED, "fallback.to is none.")
     ready = c.observed.ready_pods()
     reasons = sorted(filter(None, map(_fallback_reason, ready)))
     if reasons:
         message = f"{len(reasons)} of {len(ready)} pods answer by the fallback."
-        return _State(ConditionType.FALLBACK_ACTIVE, "True", FALLBACK_REASONS[reasons[0]], message)
+        reason = FALLBACK_REASONS.get(reasons[0], Reason.PROVIDER_UNAVAILABLE)
+        return _State(ConditionType.FALLBACK_ACTIVE, "True", reason, message)
     if not any(p.report and p.report.status for p in ready):
         return _State(ConditionType.FALLBACK_ACTIVE, "Unknown", Reason.UNKNOWN, "No pod has said so yet.")
-    if effective.fallback_to(c.chatbot.spec) == "none":
-        return _State(ConditionType.FALLBACK_ACTIVE, "False", Reason.DISABLED, "fallback.to is none.")
     return _State(ConditionType.FALLBACK_ACTIVE, "False", Reason.NOT_NEEDED, "The model itself answers.")
 
 

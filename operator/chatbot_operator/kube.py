@@ -130,7 +130,7 @@ class Kube:
 
     async def put_status(self, ref: Ref, status: Mapping[str, Any], *, uid: str) -> RawObject:
         # On a status the API server ignores a uid that a merge patch names: only a JSON patch can test it.
-        patch = [
+        patch: list[dict[str, object]] = [
             {"op": "test", "path": "/metadata/uid", "value": uid},
             {"op": "add", "path": "/status", "value": status},
         ]

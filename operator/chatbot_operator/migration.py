@@ -4,7 +4,7 @@ There is no stored step: deciding twice, or after a crash, gives the same. Pure.
 
     what is observed                                     the pods' template
     ------------------------------------------------     ------------------------------------------------
-    phase not built yet                                  keep what serves
+    phase not built yet, endpoint not allowed            keep what serves
     the weights are where they must be (or none needed)  the spec's own: the rolling update does the rest,
                                                          its pods get ready once they have answered a question
     weights on their way, something serves               keep what serves
@@ -22,6 +22,7 @@ from chatbot_operator import effective, names
 from chatbot_operator.api import Chatbot, Phase
 from chatbot_operator.api.reasons import Reason
 from chatbot_operator.desired.deployment import ENGINELESS
+from chatbot_operator.endpoints import allowed
 from chatbot_operator.observe import Backend, Claim, Job, Observed, Template
 from chatbot_operator.revision import list_hash, revision
 from chatbot_operator.units import quantity
@@ -47,6 +48,8 @@ class Migration:
     shape: Phase
     """The phase whose number of pods holds now."""
     model: Model
+    endpoint_allowed: bool
+    """Whether the administrator lets this spec's phase send prompts where it would."""
     claim_wanted: bool
     claim_size: str
     claim_records: Mapping[str, str]
@@ -59,13 +62,18 @@ class Migration:
     """The wanted template is rolled out: what is no longer wanted may go."""
 
 
-def migrate(chatbot: Chatbot, observed: Observed, built: Collection[Phase]) -> Migration:
-    """Decide for one Chatbot. `built` are the phases that this version can serve."""
+def migrate(
+    chatbot: Chatbot, observed: Observed, built: Collection[Phase], allowed_hosts: Collection[str]
+) -> Migration:
+    """Decide for one Chatbot. `built` are the phases that this version can serve, `allowed_hosts` those that prompts
+    may be sent to."""
     spec, live = chatbot.spec, observed.backend
     model = _model(chatbot, observed)
     marker = failed_marker(chatbot)
     previous = _previous(observed) if _stuck_between(observed) else None
-    template = _template(chatbot, observed, built, model, marker, previous)
+    reachable = spec.phase != "hf" or allowed(spec.hf.base_url, allowed_hosts)
+    possible = spec.phase in built and reachable
+    template = _template(chatbot, observed, model, marker, previous) if possible else "keep"
     job_wanted, replaced = _job(chatbot, observed, model, built)
     own = template in ("target", "engineless")
     live_phase: Phase = _phase(live) or spec.phase
@@ -73,6 +81,7 @@ def migrate(chatbot: Chatbot, observed: Observed, built: Collection[Phase]) -> M
         template=template,
         shape=spec.phase if own else live_phase,
         model=model,
+        endpoint_allowed=reachable,
         claim_wanted=_claim_wanted(chatbot, built),
         claim_size=_claim_size(chatbot, model.claim),
         claim_records=_records(chatbot, observed, model),
@@ -92,14 +101,11 @@ def failed_marker(chatbot: Chatbot) -> str:
 def _template(
     chatbot: Chatbot,
     observed: Observed,
-    built: Collection[Phase],
     model: Model,
     marker: str,
     previous: Template | None,
 ) -> TemplateChoice:
     live, target = observed.backend, revision(chatbot.spec)
-    if chatbot.spec.phase not in built:
-        return "keep"
     if live and live.failed_revision == marker and live.revision != target:
         return "keep"
     if previous and live and live.revision == target:

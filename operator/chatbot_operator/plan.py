@@ -8,7 +8,9 @@ from typing import Any
 
 from chatbot_operator import effective, names
 from chatbot_operator.api import Chatbot, ChatbotStatus, Phase
-from chatbot_operator.checks import Context, scaling_trouble
+from chatbot_operator.checks.base import Context
+from chatbot_operator.checks.provider import waits_for_token
+from chatbot_operator.checks.rollout import scaling_trouble
 from chatbot_operator.conditions import status_of
 from chatbot_operator.desired.account import backend_account
 from chatbot_operator.desired.autoscaler import backend_autoscaler
@@ -22,11 +24,11 @@ from chatbot_operator.desired.service import backend_service, peers_service, pub
 from chatbot_operator.drift import wanted_hash
 from chatbot_operator.kinds import AUTOSCALER, CLAIM, DEPLOYMENT, Ref, ref_of
 from chatbot_operator.migration import Migration, migrate, wanted_claim
-from chatbot_operator.observe import Observed, autoscaler, nudged_at, template_without_hash
+from chatbot_operator.observe import Observed, Pod, autoscaler, nudged_at, template_without_hash
 from chatbot_operator.revision import template_inputs
 from chatbot_operator.settings import Settings
 
-BUILT: frozenset[Phase] = frozenset({"mock"})
+BUILT: frozenset[Phase] = frozenset({"mock", "hf"})
 """The phases that this version can serve; the others answer NotImplemented."""
 
 RENUDGE = timedelta(seconds=10)
@@ -92,7 +94,7 @@ def plan(
     built: Collection[Phase] = BUILT,
 ) -> Plan:
     """Decide for one Chatbot. Calling it twice on the same world gives the same."""
-    migration = migrate(chatbot, observed, built)
+    migration = migrate(chatbot, observed, built, settings.allowed_hosts)
     context = Context(chatbot, observed, migration, settings, now, frozenset(built))
     status = status_of(context)
     ready = status.condition("Ready")
@@ -107,7 +109,8 @@ def plan(
 
 def _requeue_after(observed: Observed, now: datetime, settings: Settings, *, settled: bool) -> float | None:
     if not settled:
-        return settings.events_look_seconds
+        waits = any(map(waits_for_token, observed.current_pods()))
+        return min(settings.events_look_seconds, RENUDGE.total_seconds() if waits else settings.events_look_seconds)
     trouble = scaling_trouble(observed, now)
     return trouble.told_in.total_seconds() if trouble and trouble.told_in else None
 
@@ -122,11 +125,11 @@ def _actions(
     chatbot: Chatbot, observed: Observed, migration: Migration, settings: Settings, now: datetime
 ) -> Iterator[Action]:
     verified = verified_revisions(observed)
-    config = backend_config(chatbot, verified)
+    config = backend_config(chatbot, verified, settings)
     wanted: list[Mapping[str, Any]] = [
         backend_account(chatbot),
         config,
-        backend_policy(chatbot, settings),
+        backend_policy(chatbot, settings, _running_templates(chatbot, observed, migration, settings)),
         public_service(chatbot),
         backend_service(chatbot),
         peers_service(chatbot),
@@ -145,6 +148,16 @@ def _actions(
         kept.add(migration.model.job.ref)
     yield from _prune(chatbot, observed, migration, kept)
     yield from _nudges(observed, now)
+
+
+def _running_templates(
+    chatbot: Chatbot, observed: Observed, migration: Migration, settings: Settings
+) -> Iterator[Mapping[str, Any]]:
+    """The templates of all pods that there are, also of those that only finish their answers, and of those to come."""
+    hashes = {p.template for p in observed.pods}
+    yield from (t.raw for t in observed.templates if t.hash in hashes)
+    if migration.template == "target":
+        yield backend_template(chatbot, settings)
 
 
 def _download(
@@ -256,15 +269,19 @@ def _claim_may_go(chatbot: Chatbot, ref: Ref, *, local_pods: bool) -> bool:
 
 
 def _nudges(observed: Observed, now: datetime) -> Iterator[Annotate]:
-    """A kubelet looks at a changed ConfigMap within about a minute; at a changed pod at once."""
-    for pod in observed.ready_pods():
-        status = pod.report.status if pod.report else None
-        if status is None or status.settings_hash == observed.settings_hash or not observed.settings_hash:
-            continue
+    """A kubelet looks at a changed ConfigMap or Secret within about a minute; at a changed pod at once."""
+    outdated = [p for p in observed.ready_pods() if _has_old_settings(p, observed.settings_hash)]
+    others = [p for p in observed.current_pods() if p not in outdated and waits_for_token(p)]
+    for pod in (*outdated, *others):
         told, when = nudged_at(pod)
         if told != observed.settings_hash or when is None or now - when >= RENUDGE:
             stamp = f"{observed.settings_hash}@{now.isoformat(timespec='seconds')}"
             yield Annotate(pod.ref, {names.SETTINGS_NUDGE: stamp})
+
+
+def _has_old_settings(pod: Pod, current: str) -> bool:
+    status = pod.report.status if pod.report else None
+    return bool(status and current and status.settings_hash != current)
 
 
 def _delete(observed: Observed, ref: Ref) -> Delete:

@@ -7,7 +7,7 @@ from chatbot_operator.api import ChatbotSpec
 
 
 def revision(spec: ChatbotSpec) -> str:
-    """Eight hex digits that name the provider: phase, models, address, weights and engine options.
+    """Eight hex digits that name the provider: phase, models, address, whose token, weights and engine options.
 
     Not the runtime's image, nor settings that reach running pods: those change without a new test question.
     """
@@ -18,7 +18,8 @@ def _provider(spec: ChatbotSpec) -> dict[str, Any]:
     if spec.phase == "mock":
         return {"phase": "mock"}
     if spec.phase == "hf":
-        return {"phase": "hf", "models": spec.hf.models, "baseURL": spec.hf.base_url}
+        token = spec.hf.token_secret_ref.manifest()
+        return {"phase": "hf", "models": spec.hf.models, "baseURL": spec.hf.base_url, "token": token}
     local = spec.local
     return {
         "phase": "local",
@@ -45,10 +46,10 @@ def template_inputs(spec: ChatbotSpec) -> str:
 
     A template that differs while this is the same was changed by the operator's own version or settings.
     """
-    blocks = {"mock": spec.mock.resources, "hf": spec.hf, "local": spec.local}
+    blocks = {"mock": spec.mock.resources, "hf": spec.hf.resources, "local": spec.local}
     return names.short_hash(
         [
-            spec.phase,
+            _provider(spec),
             blocks[spec.phase].manifest(),
             spec.pods.manifest(),
             spec.network.manifest(),

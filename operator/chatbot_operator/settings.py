@@ -31,6 +31,12 @@ class Settings(BaseModel):
     )
     runtime_image: str = Field("chatbot-runtime:dev", description="Image of the chatbot's backend.")
     image_pull_policy: str = Field("IfNotPresent", description="When a node pulls the images.")
+    allowed_hosts: Words = Field(
+        ("router.huggingface.co", "huggingface.co"),
+        description="Hosts that `hf.baseURL` may name and tokens may be sent to, separated by commas: a name, "
+        "`*.example.com` for every name below it, either with `:port`. `huggingface.co` is asked what is wrong with "
+        "a token or a model.",
+    )
     workers: int = Field(4, ge=1, le=64, description="Chatbots that are reconciled at once.")
     resync_seconds: float = Field(60, gt=0, description="Seconds between two full lists of every kind.")
     retry_first_seconds: float = Field(0.5, gt=0, description="First pause after a failed reconcile; it doubles.")

@@ -1,11 +1,14 @@
 """What the operator writes and how often: on creation, at rest, after drift, beside strangers."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
-from chatbot_operator.kube import NO_VERSION
+from chatbot_operator.cluster import Conflict
+from chatbot_operator.kinds import CHATBOT, Ref
+from chatbot_operator.kube import NO_VERSION, connect
 from tests.control_plane.conftest import Operated
 from tests.support.chatbot import Bot, manifest, now, operator_calls, tally
 from tests.support.cluster import make_namespace
@@ -198,6 +201,21 @@ def test_the_api_server_refuses_an_apply_that_names_the_uid_of_an_object_that_is
     assert refused.returncode != 0
     assert "conflict" in refused.stderr.lower()
     assert bot.kubectl("get", "configmap/gone", "--ignore-not-found") == ""
+
+
+async def test_the_api_server_refuses_a_status_that_is_meant_for_another_chatbot(
+    bot: Bot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.to_thread(lambda: bot.create().wait_ready())
+    monkeypatch.setenv("KUBECONFIG", str(bot.access.kubeconfig))
+    before = bot.status()
+    kube = await connect()
+    try:
+        with pytest.raises(Conflict):
+            await kube.put_status(Ref(CHATBOT, bot.namespace, "demo"), {"replicas": 7}, uid="of-an-earlier-one")
+    finally:
+        await kube.close()
+    assert bot.status() == before
 
 
 def test_every_pod_is_admitted_where_pod_security_restricted_is_enforced(bot: Bot) -> None:

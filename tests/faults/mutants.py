@@ -131,8 +131,8 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "a phase that is not built is tried",
         "migration.py",
-        '    if chatbot.spec.phase not in built:\n        return "keep"\n',
-        "",
+        "possible = spec.phase in built and reachable",
+        "possible = reachable",
         "test_plan_migrations.py",
         "test_checks.py",
     ),
@@ -173,14 +173,14 @@ MUTANTS: tuple[Mutant, ...] = (
     # checks, conditions -------------------------------------------------------------------------------------------
     _mutant(
         "Ready is said while a write has failed",
-        "checks.py",
+        "checks/rollout.py",
         "    if unwritten is not None:\n",
         "    if False and unwritten is not None:\n",
         "test_honest_ready.py",
     ),
     _mutant(
         "a child held while it goes is not told of",
-        "checks.py",
+        "checks/rollout.py",
         "    if held := _held(c):\n",
         "    if False and (held := _held(c)):\n",
         "test_checks.py",
@@ -293,7 +293,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "the status is written though nothing has changed",
         "reconciler.py",
-        "        if not patch:\n            memory.held = None\n            return None",
+        '        if status == raw.get("status"):\n            memory.held = None\n            return None',
         "        if False:\n            return None",
         "test_reconciler.py",
         "test_plan_walks.py",
@@ -360,9 +360,24 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "decides before every kind was listed",
         "sync.py",
-        "            if not missing:\n                pause",
-        "            if len(missing) < 11:\n                pause",
+        "            if not missing:\n                retry",
+        "            if len(missing) < 11:\n                retry",
         "test_sync.py",
+    ),
+    _mutant(
+        "the second list comes as late as all others",
+        "sync.py",
+        "min(SECOND_LIST_SECONDS, self._settings.resync_seconds)",
+        "self._settings.resync_seconds",
+        "test_sync.py",
+    ),
+    _mutant(
+        "a status is written to whoever has the name",
+        "reconciler.py",
+        "put_status(ref, status, uid=uid)",
+        'put_status(ref, status, uid=(await self._cluster.get(ref))["metadata"]["uid"])',
+        "test_reconciler.py",
+        "row:B7-restart",
     ),
     _mutant(
         "what is not well never gets its turn by itself",
@@ -469,8 +484,8 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "a missing Secret keeps the pod from starting",
         "desired/deployment.py",
-        '"optional": True}',
-        '"optional": False}',
+        '{"secretName": keys.name, "optional": True}',
+        '{"secretName": keys.name, "optional": False}',
         "test_rendering.py",
     ),
     _mutant(

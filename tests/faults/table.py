@@ -11,7 +11,7 @@ ROWS: Sequence[Row] = (*operator.ROWS, *api_server.ROWS, *objects.ROWS, *specs.R
 SHARE = frozenset(
     (
         *("A1-smallest", "A3", "A7", "A8", "A9", "A10", "A12"),
-        *("B1", "B2", "B3", "B4-list", "B5", "B6", "B7", "B8-once", "B9", "B10", "B11", "B13", "B14"),
+        *("B1", "B2", "B3", "B4-list", "B5", "B6", "B7", "B7-restart", "B8-once", "B9", "B10", "B11", "B13", "B14"),
         *("R3-500", "R3-429", "R3-reset", "R3-answer-lost"),
         *("C2", "C3", "C4", "C5", "C6", "C9", "C10", "C12", "C13"),
         *("D2", "D6", "D7", "D8", "D14"),

@@ -6,7 +6,7 @@ from typing import Any
 
 from chatbot_operator import names
 from chatbot_operator.api import Chatbot, Phase, parse_chatbot
-from chatbot_operator.checks import Context
+from chatbot_operator.checks.base import Context
 from chatbot_operator.desired.deployment import backend_deployment, backend_template
 from chatbot_operator.drift import with_hash
 from chatbot_operator.kinds import API_VERSION, DEPLOYMENT, POD, REPLICA_SET, Ref, ref_of
@@ -51,7 +51,7 @@ class Scene:
     @property
     def context(self) -> Context:
         observed = self.observed
-        migration = migrate(self.chatbot, observed, self.built)
+        migration = migrate(self.chatbot, observed, self.built, self.settings.allowed_hosts)
         return Context(self.chatbot, observed, migration, self.settings, self.now, self.built)
 
     def plan(self) -> Plan:

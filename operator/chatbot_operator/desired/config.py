@@ -7,15 +7,17 @@ from chatbot_operator.api import Chatbot
 from chatbot_operator.desired.base import BACKEND, child
 from chatbot_operator.kinds import CONFIG_MAP
 from chatbot_operator.names import SETTINGS_KEY
-from chatbot_runtime.contract import AccessSettings, FallbackSettings, MockSettings, RuntimeSettings
+from chatbot_operator.settings import Settings
+from chatbot_runtime.contract import AccessSettings, FallbackSettings, HfSettings, MockSettings, RuntimeSettings
 
 
-def settings_text(chatbot: Chatbot, verified_revisions: tuple[str, ...]) -> str:
+def settings_text(chatbot: Chatbot, verified_revisions: tuple[str, ...], settings: Settings) -> str:
     """The settings file: everything that may change without a restart. Its exact text is what pods report a hash of."""
     spec = chatbot.spec
-    settings = RuntimeSettings(
+    file = RuntimeSettings(
         system_prompt=spec.system_prompt,
         mock=MockSettings(replies=spec.mock.replies, tokens_per_second=spec.mock.tokens_per_second),
+        hf=_hf(chatbot, settings),
         fallback=FallbackSettings(
             to="mock" if effective.fallback_to(spec) == "mock" else "none",
             after_failures=spec.fallback.after_failures,
@@ -31,10 +33,20 @@ def settings_text(chatbot: Chatbot, verified_revisions: tuple[str, ...]) -> str:
         ),
         verified_revisions=verified_revisions,
     )
-    return settings.model_dump_json(by_alias=True, indent=2)
+    return file.model_dump_json(by_alias=True, indent=2)
 
 
-def backend_config(chatbot: Chatbot, verified_revisions: tuple[str, ...]) -> dict[str, Any]:
+def _hf(chatbot: Chatbot, settings: Settings) -> HfSettings:
+    """In every phase: pods of the one before still read it while they finish their answers."""
+    hf = chatbot.spec.hf
+    return HfSettings(
+        timeout_seconds=hf.timeout_seconds,
+        requests_per_minute=hf.requests_per_minute,
+        allowed_hosts=settings.allowed_hosts,
+    )
+
+
+def backend_config(chatbot: Chatbot, verified_revisions: tuple[str, ...], settings: Settings) -> dict[str, Any]:
     """The ConfigMap around that file."""
-    data = {SETTINGS_KEY: settings_text(chatbot, verified_revisions)}
+    data = {SETTINGS_KEY: settings_text(chatbot, verified_revisions, settings)}
     return child(chatbot, CONFIG_MAP, names.backend(chatbot.metadata.name), BACKEND, {"data": data})

@@ -16,6 +16,9 @@ CONTAINER = "runtime"
 ENGINELESS = "engineless"
 """The revision of pods that run while the weights are still on their way."""
 
+_TOKEN_FOLDER = "/etc/chatbot/token"  # noqa: S105 - a folder
+_CA_FOLDER = "/etc/chatbot/ca"
+
 _HUNG_SECONDS = 5
 """What liveness gives up gets this long to end, not the pod's whole grace: what hangs finishes no answer in it."""
 
@@ -102,6 +105,11 @@ def _runtime(chatbot: Chatbot, settings: Settings, own_revision: str) -> dict[st
     ]
     if chatbot.spec.access.keys_secret_ref:
         mounts.append({"name": "keys", "mountPath": "/etc/chatbot/keys", "readOnly": True})
+    if chatbot.spec.phase == "hf":
+        env |= _hf_environment(chatbot)
+        mounts.append({"name": "token", "mountPath": _TOKEN_FOLDER, "readOnly": True})
+        if chatbot.spec.network.ca_bundle_config_map_ref:
+            mounts.append({"name": "ca", "mountPath": _CA_FOLDER, "readOnly": True})
     return {
         "name": CONTAINER,
         "image": image(chatbot.spec.pods, settings.runtime_image),
@@ -126,15 +134,37 @@ def _runtime(chatbot: Chatbot, settings: Settings, own_revision: str) -> dict[st
     }
 
 
+def _hf_environment(chatbot: Chatbot) -> dict[str, str]:
+    """What decides where the answers come from, and how that is reached."""
+    spec, network = chatbot.spec, chatbot.spec.network
+    env = {
+        "CHATBOT_MODELS": ",".join(spec.hf.models),
+        "CHATBOT_BASE_URL": spec.hf.base_url,
+        "CHATBOT_TOKEN_FILE": f"{_TOKEN_FOLDER}/token",
+        "CHATBOT_PEERS": f"{names.peers(chatbot.metadata.name)}.{chatbot.metadata.namespace}.svc",
+        "HTTP_PROXY": network.http_proxy,
+        "HTTPS_PROXY": network.https_proxy,
+        "NO_PROXY": network.no_proxy,
+        "CHATBOT_CA_FILE": f"{_CA_FOLDER}/ca.crt" if network.ca_bundle_config_map_ref else None,
+    }
+    return {name: value for name, value in env.items() if value}
+
+
 def _volumes(chatbot: Chatbot) -> list[dict[str, Any]]:
     volumes: list[dict[str, Any]] = [
         {"name": "settings", "configMap": {"name": names.backend(chatbot.metadata.name)}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
     ]
-    if chatbot.spec.access.keys_secret_ref:
-        # Optional, so that a pod with a missing Secret starts and says so instead of hanging.
-        secret = {"secretName": chatbot.spec.access.keys_secret_ref.name, "optional": True}
-        volumes.append({"name": "keys", "secret": secret})
+    # Optional, so that a pod with a missing Secret or ConfigMap starts and says so instead of hanging.
+    if keys := chatbot.spec.access.keys_secret_ref:
+        volumes.append({"name": "keys", "secret": {"secretName": keys.name, "optional": True}})
+    if chatbot.spec.phase == "hf":
+        token, bundle = chatbot.spec.hf.token_secret_ref, chatbot.spec.network.ca_bundle_config_map_ref
+        one = [{"key": token.key, "path": "token"}]
+        volumes.append({"name": "token", "secret": {"secretName": token.name, "items": one, "optional": True}})
+        if bundle:
+            one = [{"key": bundle.key, "path": "ca.crt"}]
+            volumes.append({"name": "ca", "configMap": {"name": bundle.name, "items": one, "optional": True}})
     return volumes
 
 

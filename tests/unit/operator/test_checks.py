@@ -7,16 +7,18 @@ import pytest
 
 from chatbot_operator import names
 from chatbot_operator.api.reasons import CONDITIONS, ConditionType, Reason
-from chatbot_operator.checks import CHECKS, SCALING_GRACE, scaling_trouble, verdicts
+from chatbot_operator.checks import CHECKS, verdicts
+from chatbot_operator.checks.rollout import SCALING_GRACE, scaling_trouble
 from chatbot_operator.kinds import AUTOSCALER, CONFIG_MAP, SERVICE, Ref
 from chatbot_operator.migration import failed_marker
 from chatbot_operator.observe import WriteProblem
+from chatbot_operator.plan import Annotate, Apply
 from chatbot_operator.reports import PodReport
 from tests.support.scenes import BACKEND, Scene, migrating, serving, starting
 from tests.support.simulated_world import KEY
 
 SERVICE_REF = Ref(SERVICE, *KEY)
-HF = {"phase": "hf", "hf": {"models": ["team/model"]}, "access": {"mode": "Anonymous"}}
+HF: dict[str, Any] = {"phase": "hf", "hf": {"models": ["team/model"]}, "access": {"mode": "Anonymous"}}
 MOCK = {"phase": "mock"}
 BALANCED = {**MOCK, "expose": {"type": "LoadBalancer"}, "access": {"mode": "Anonymous"}}
 
@@ -177,10 +179,89 @@ def test_api_keys_that_are_not_needed_are_not_missed() -> None:
     assert list(verdicts(scene.context)) == []
 
 
-def test_a_test_question_without_answer_quotes_why() -> None:
+TROUBLES = {
+    "TokenRejected": (Reason.TOKEN_REJECTED, ("Secret hf-token, key token", "--from-literal token=hf_…", "apply")),
+    "AccessDenied": (Reason.ACCESS_DENIED, ("licence", "python -m chatbot_runtime check")),
+    "ModelNotFound": (Reason.MODEL_NOT_FOUND, ("Correct hf.models", "python -m chatbot_runtime check")),
+    "RateLimited": (Reason.RATE_LIMITED, ("hf.requestsPerMinute",)),
+    "ProviderUnavailable": (Reason.PROVIDER_UNAVAILABLE, ("hf.timeoutSeconds",)),
+    "EngineDown": (Reason.ENGINE_DOWN, ("kubectl logs -n chat deployment/demo-backend",)),
+    "OfANewerRuntime": (Reason.PROVIDER_UNAVAILABLE, ("hf.timeoutSeconds",)),
+}
+
+
+@pytest.mark.parametrize("said", TROUBLES)
+def test_a_new_pod_that_got_no_answer_says_why_and_what_served_goes_on(said: str) -> None:
+    reason, remedies = TROUBLES[said]
     scene = migrating(MOCK, HF)
-    scene.report(verification={"verified": False, "reason": "ModelNotFound", "message": "No such model."})
-    told(scene, Reason.VERIFICATION_FAILED, "ModelNotFound: No such model.", "goes on")
+    scene.report(verification={"verified": False, "reason": said, "message": "It said so."}, token="ok")
+    told(scene, reason, "test question was not answered: It said so.", "What served before goes on.", *remedies)
+    assert scene.plan().status.serving_phase == "mock"
+
+
+@pytest.mark.parametrize("said", TROUBLES)
+def test_a_serving_pod_whose_circuit_is_open_says_why_and_that_the_demo_answers(said: str) -> None:
+    reason, remedies = TROUBLES[said]
+    scene = serving(HF)
+    scene.report(fallback=said, token="ok")
+    told(scene, reason, "its provider does not answer", "The demo answers meanwhile.", *remedies)
+    status = scene.plan().status
+    fallback, available = status.condition("FallbackActive"), status.condition("Available")
+    assert fallback
+    assert (fallback.status, fallback.reason) == ("True", reason)
+    assert available
+    assert (available.status, available.reason) == ("True", Reason.SERVING_FALLBACK)
+    assert status.serving_phase == "mock"
+
+
+def test_without_a_fallback_an_open_circuit_means_that_nobody_can_chat() -> None:
+    scene = serving({**HF, "fallback": {"to": "none"}})
+    scene.report(fallback="ProviderUnavailable", token="ok")
+    told(scene, Reason.PROVIDER_UNAVAILABLE)
+    status = scene.plan().status
+    fallback, available = status.condition("FallbackActive"), status.condition("Available")
+    assert fallback
+    assert (fallback.status, fallback.reason) == ("False", Reason.DISABLED)
+    assert available
+    assert (available.status, available.reason) == ("False", Reason.MODEL_NOT_READY)
+
+
+@pytest.mark.parametrize("state", ["missing", "empty", "unreadable"])
+def test_a_token_that_is_not_there_names_the_secret_and_the_command(state: str) -> None:
+    scene = migrating(MOCK, {**HF, "hf": {**HF["hf"], "tokenSecretRef": {"name": "mine", "key": "hf"}}})
+    said = {"verified": False, "reason": "TokenRejected", "message": "There is no token."}
+    scene.report(verification=said, token=state)
+    command = "kubectl create secret generic -n chat mine --from-literal hf=hf_…"
+    told(scene, Reason.TOKEN_SECRET_MISSING, "Secret mine", command, "What served before goes on.")
+
+
+def test_an_endpoint_that_does_without_a_token_may_lack_one() -> None:
+    scene = serving({**HF, "hf": {**HF["hf"], "baseURL": "https://router.huggingface.co/v1"}})
+    scene.report(token="missing")
+    assert list(verdicts(scene.context)) == []
+
+
+@pytest.mark.parametrize("url", ["https://evil.example/v1", "https://router.huggingface.co.evil.example/v1"])
+def test_an_endpoint_that_is_not_on_the_administrators_list_gets_no_pods(url: str) -> None:
+    scene = serving(MOCK)
+    scene.raw["spec"] = {**HF, "hf": {**HF["hf"], "baseURL": url}}
+    scene.raw["metadata"]["generation"] += 1
+    told(scene, Reason.ENDPOINT_NOT_ALLOWED, "hf.baseURL", url.split("/")[2], "router.huggingface.co", "allowedHosts")
+    assert not [a for a in scene.plan().actions if isinstance(a, Apply) and a.ref == BACKEND]
+
+
+def test_a_pod_that_waits_for_its_token_is_touched_every_ten_seconds() -> None:
+    scene = migrating(MOCK, HF)
+    scene.report(verification={"verified": False, "reason": "TokenRejected"}, token="missing")
+    planned = scene.plan()
+    touched = [a for a in planned.actions if isinstance(a, Annotate)]
+    assert {a.ref for a in touched} == {p.ref for p in scene.observed.current_pods()}
+    assert planned.requeue_after == 10
+    for action in touched:
+        scene.objects[action.ref]["metadata"]["annotations"] |= action.annotations
+    assert not [a for a in scene.plan().actions if isinstance(a, Annotate)]
+    scene.now += timedelta(seconds=10)
+    assert len([a for a in scene.plan().actions if isinstance(a, Annotate)]) == len(touched)
 
 
 def test_a_pod_of_another_contract_names_the_remedy() -> None:
@@ -257,13 +338,14 @@ def test_a_load_balancer_without_address_names_the_other_type() -> None:
 
 
 def test_the_checks_are_asked_in_the_documented_order() -> None:
-    order = [reason.name.lower() for reason in CONDITIONS[ConditionType.READY].otherwise]
-    own = [check.__name__ for check in CHECKS if check.__name__ != "model_not_there"]
+    order = list(dict.fromkeys(reason.name.lower() for reason in CONDITIONS[ConditionType.READY].otherwise))
+    asked = [check.__name__ for check in CHECKS]
+    own = [name for name in asked if name != "model_not_there"]
     assert own == [name for name in order if name in own]
     assert len(own) == len(CHECKS) - 1
-    place = [check.__name__ for check in CHECKS].index("model_not_there")
-    before, after = CHECKS[place - 1].__name__, CHECKS[place + 1].__name__
-    assert order.index(before) < order.index("queued") < order.index("source_unreachable") < order.index(after)
+    # It stands for all that can be wrong with the weights, of which the provider's own model_not_found is one.
+    place = asked.index("model_not_there")
+    assert asked[place - 1 : place + 2] == ["access_secret_missing", "model_not_there", "model_not_found"]
 
 
 def test_the_weightiest_of_several_verdicts_is_the_reason() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from chatbot_operator import effective
 from chatbot_operator.desired.config import settings_text
+from chatbot_operator.settings import Settings
 from chatbot_runtime.contract import RuntimeSettings
 from tests.support.scenes import Scene
 
@@ -30,5 +31,5 @@ def test_pods_are_told_when_an_address_stands_for_many_clients(spec: dict[str, A
     access = {"mode": "Anonymous", "trustedHops": hops}
     chatbot = Scene({"phase": "mock", "access": access, **spec}).chatbot
     assert effective.shared_addresses(chatbot.spec) is shared
-    told = RuntimeSettings.model_validate_json(settings_text(chatbot, ())).access
+    told = RuntimeSettings.model_validate_json(settings_text(chatbot, (), Settings())).access
     assert (told.shared_addresses, told.trusted_hops) == (shared, hops)

@@ -14,8 +14,8 @@ from chatbot_operator.api import Phase
 from chatbot_operator.api.reasons import Reason
 from chatbot_operator.desired.deployment import ENGINELESS
 from chatbot_operator.kinds import AUTOSCALER, CLAIM, CONFIG_MAP, DEPLOYMENT, JOB, POD, SERVICE, Ref
-from chatbot_operator.migration import failed_marker, migrate, wanted_claim
-from chatbot_operator.observe import Pod, Template
+from chatbot_operator.migration import Migration, failed_marker, migrate, wanted_claim
+from chatbot_operator.observe import Observed, Pod, Template
 from chatbot_operator.plan import Annotate, Apply, Delete, Plan, Scale, plan, verified_revisions
 from chatbot_operator.revision import list_hash, revision
 from chatbot_operator.settings import Settings
@@ -28,6 +28,10 @@ PHASES: tuple[Phase, ...] = ("mock", "hf", "local")
 
 def planned(world: World, built: Collection[Phase] = EVERY_PHASE) -> Plan:
     return plan(world.chatbot, world.observed, world.now, world.settings, built)
+
+
+def moved(world: World, observed: Observed | None = None) -> Migration:
+    return migrate(world.chatbot, observed or world.observed, EVERY_PHASE, world.settings.allowed_hosts)
 
 
 def claim_ref(world: World) -> Ref:
@@ -203,7 +207,7 @@ async def test_a_complete_download_is_recorded_on_the_claim_before_its_job_goes(
     key = names.DOWNLOADED + list_hash(world.chatbot.spec)
     assert json.loads(records["annotations"][key]) == {"models": ["phi"]}
     assert "delete Job" not in steps(decided)
-    assert migrate(world.chatbot, world.observed, EVERY_PHASE).template == "target"
+    assert moved(world).template == "target"
 
 
 async def test_a_job_lost_to_its_time_to_live_after_the_record_is_not_run_again() -> None:
@@ -213,7 +217,7 @@ async def test_a_job_lost_to_its_time_to_live_after_the_record_is_not_run_again(
     world.api.drop(job_ref(world))
     decided = planned(world)
     assert "apply Job" not in steps(decided)
-    assert migrate(world.chatbot, world.observed, EVERY_PHASE).model.reason == Reason.DOWNLOADED
+    assert moved(world).model.reason == Reason.DOWNLOADED
 
 
 async def test_a_job_lost_before_the_record_is_run_again() -> None:
@@ -330,7 +334,7 @@ async def test_a_retained_claim_with_its_record_makes_the_way_back_a_plain_rollo
     decided = planned(world)
     assert template_of(decided) in ("", revision(world.chatbot.spec))
     assert "apply Job" not in steps(decided)
-    assert migrate(world.chatbot, world.observed, EVERY_PHASE).model.arrived
+    assert moved(world).model.arrived
 
 
 async def test_a_larger_retained_claim_keeps_its_size() -> None:
@@ -370,7 +374,7 @@ async def test_weights_that_are_already_there_need_neither_claim_nor_job(source:
     world = await settled({"phase": "hf"})
     world.edit({"phase": "local", "local": {"source": source}})
     assert not {"apply Job", "apply PersistentVolumeClaim"} & set(steps(planned(world)))
-    assert migrate(world.chatbot, world.observed, EVERY_PHASE).template == "target"
+    assert moved(world).template == "target"
 
 
 async def test_a_change_of_mind_mid_download_needs_no_code_of_its_own() -> None:
@@ -413,7 +417,7 @@ async def test_a_claim_stays_while_a_pod_that_is_ending_still_mounts_it() -> Non
     going = replace(lingering, deleting=True, ready=False)
     there = replace(observed, backend=arrived, pods=(going,))
     decided = plan(world.chatbot, there, world.now, world.settings, EVERY_PHASE)
-    assert migrate(world.chatbot, there, EVERY_PHASE).arrived
+    assert moved(world, there).arrived
     assert "delete PersistentVolumeClaim" not in steps(decided)
     decided = plan(world.chatbot, replace(there, pods=()), world.now, world.settings, EVERY_PHASE)
     assert "delete PersistentVolumeClaim" in steps(decided)
@@ -506,7 +510,7 @@ async def test_new_pods_of_which_none_gets_ready_stay_as_probes_beside_the_old_o
     world.controllers.settle()
     world.controllers.deadline()
     decided = planned(world)
-    assert migrate(world.chatbot, world.observed, EVERY_PHASE).template == "target"
+    assert moved(world).template == "target"
     ready = decided.status.condition("Ready")
     assert ready is not None
     assert ready.reason == Reason.STALLED

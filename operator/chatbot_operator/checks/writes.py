@@ -1,0 +1,73 @@
+"""What the API server refused to be written, and whose names are taken. Pure."""
+
+from collections.abc import Callable
+
+from chatbot_operator.api.reasons import Reason
+from chatbot_operator.checks.base import Context, Verdict
+from chatbot_operator.kinds import Ref
+from chatbot_operator.observe import WriteProblem
+
+
+def name_conflict(c: Context) -> Verdict | None:
+    """Somebody else's object has the name of one of ours."""
+    taken = ", ".join(str(ref) for ref in sorted(c.observed.strangers))
+    if not taken:
+        return None
+    return Verdict(
+        Reason.NAME_CONFLICT,
+        f"{taken}: exists and does not belong to this Chatbot, so it is left alone. "
+        "Rename the Chatbot, or delete that object.",
+    )
+
+
+def problem(c: Context, matches: Callable[[WriteProblem], bool]) -> tuple[Ref, WriteProblem] | None:
+    """The first write that failed in such a way."""
+    return next(((ref, p) for ref, p in sorted(c.observed.problems.items()) if matches(p)), None)
+
+
+def _is_quota(message: str) -> bool:
+    return "exceeded quota" in message or "exceed quota" in message
+
+
+def permission_denied(c: Context) -> Verdict | None:
+    """RBAC refuses the operator: its message begins with who may not do what."""
+    denied = problem(c, lambda p: p.error == "Forbidden" and " cannot " in p.message and not _is_quota(p.message))
+    if denied is None:
+        return None
+    ref, write = denied
+    return Verdict(
+        Reason.PERMISSION_DENIED,
+        f"The operator may not {write.verb} {write.resource} ({ref}). Apply the RBAC rules of this release, "
+        "for example by upgrading its chart.",
+    )
+
+
+def quota_exceeded(c: Context) -> Verdict | None:
+    """A ResourceQuota has no room, for one of our objects or for a pod."""
+    found = problem(c, lambda p: p.error == "Forbidden" and _is_quota(p.message))
+    if found is not None:
+        return Verdict(Reason.QUOTA_EXCEEDED, f"{found[0]}: {found[1].message}. Raise the quota, or ask for less.")
+    live = c.observed.backend
+    if live and not live.rolled_out and _is_quota(live.replica_failure):
+        return Verdict(
+            Reason.QUOTA_EXCEEDED,
+            f"{c.backend_ref}: {live.replica_failure}. Raise the quota, or lower resources or replicas.",
+        )
+    return None
+
+
+def admission_refused(c: Context) -> Verdict | None:
+    """The API server or an admission policy refuses one of our objects, or a pod."""
+    found = problem(c, lambda p: p.error in ("Forbidden", "Invalid") and not _is_quota(p.message))
+    if found is not None:
+        return Verdict(
+            Reason.ADMISSION_REFUSED,
+            f"{found[0]}: {found[1].message}. Change the field or the policy that it names.",
+        )
+    live = c.observed.backend
+    if live and not live.rolled_out and live.replica_failure and not _is_quota(live.replica_failure):
+        return Verdict(
+            Reason.ADMISSION_REFUSED,
+            f"{c.backend_ref}: {live.replica_failure}. Change the field or the policy that it names.",
+        )
+    return None
