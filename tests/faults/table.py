@@ -3,9 +3,18 @@
 from collections.abc import Sequence
 
 from tests.faults.harness import Row
-from tests.faults.rows import api_server, objects, operator, specs
+from tests.faults.rows import answers, api_server, leases, neighbours, objects, operator, specs, upgrades
 
-ROWS: Sequence[Row] = (*operator.ROWS, *api_server.ROWS, *objects.ROWS, *specs.ROWS)
+ROWS: Sequence[Row] = (
+    *operator.ROWS,
+    *leases.ROWS,
+    *upgrades.ROWS,
+    *api_server.ROWS,
+    *answers.ROWS,
+    *objects.ROWS,
+    *neighbours.ROWS,
+    *specs.ROWS,
+)
 
 
 SHARE = frozenset(

@@ -12,9 +12,8 @@ from tests.faults.fields import FIELDS, Field, Spec, mutate, random_spec
 from tests.faults.harness import Row, Run
 from tests.faults.lane import Lane
 from tests.faults.oracles import may_go_dark
-from tests.faults.rows.api_server import start
-from tests.faults.rows.objects import is_ready
-from tests.faults.rows.operator import CHANGE, ONE
+from tests.faults.rows.neighbours import is_ready
+from tests.faults.rows.steps import CHANGE, ONE, start
 from tests.faults.world import replay
 from tests.support.simulated_api import clone
 
