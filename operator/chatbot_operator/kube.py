@@ -29,8 +29,8 @@ from chatbot_operator.names import MANAGER, SCALE_MANAGER
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
-TEST_FAILED = "test failed"
-"""What the API server's answer of 422 says when the `test` of a JSON patch does not hold."""
+TEST_FAILED = "the server rejected our request due to an error in our request"
+"""The whole of what the API server's 422 says when the `test` of a JSON patch does not hold."""
 JSON = "application/json"
 NO_VERSION = "1"
 """No object has this resource version: etcd counts from there. An apply that names it is refused where one exists."""
@@ -140,8 +140,8 @@ class Kube:
                 "PATCH", "patch", ref.kind, _path(ref, "status"), query, patch, JSON_PATCH, "status"
             )
         except Invalid as error:
-            if TEST_FAILED in error.message:
-                raise Conflict(error.message, verb=error.verb, resource=error.resource) from error
+            if error.message == TEST_FAILED:
+                raise Conflict("another object has the name", verb=error.verb, resource=error.resource) from error
             raise
 
     async def scale(self, ref: Ref, replicas: int) -> None:

@@ -53,6 +53,8 @@ class Poller:
         self._settled, self._clock = settled, clock
         self._reports: dict[str, PodReport] = {}
         self._asked: dict[str, _Asked] = {}
+        self._silent: set[str] = set()
+        """Pods that gave no answer the last time: one that has answered before is given a second chance."""
         self._pods: dict[Key, tuple[int, tuple[Pod, ...]]] = {}
         """The pods of a Chatbot that is not settled, and the store's version of it that they are from."""
         self._gate = asyncio.Semaphore(AT_ONCE)
@@ -92,6 +94,7 @@ class Poller:
             self._asked = {i: a for i, a in self._asked.items() if i in seen}
             for instance in self._reports.keys() - seen:
                 del self._reports[instance]
+            self._silent &= seen
         return due
 
     def _pods_of(self, key: Key) -> tuple[Pod, ...]:
@@ -115,9 +118,20 @@ class Poller:
             return _Asked(now, state, self._settings.poll_unsettled_seconds)
         return _Asked(now, state, min(last.pause * 2, self._settings.poll_unsettled_seconds * LONGEST_PAUSE))
 
+    def _is_first_silence(self, instance: str, report: PodReport) -> bool:
+        """Whether a pod that has answered before gave no answer for the first time: it may only be busy."""
+        if report.status is not None or report.incompatible:
+            self._silent.discard(instance)
+            return False
+        known, before = self._reports.get(instance), instance in self._silent
+        self._silent.add(instance)
+        return known is not None and known.status is not None and not before
+
     async def _ask(self, key: Key, pod: Pod) -> None:
         async with self._gate:
             report = await self._client.ask(ip=pod.ip, namespace=pod.ref.namespace, name=pod.ref.name)
+        if self._is_first_silence(pod.instance, report):
+            return
         if self._reports.get(pod.instance) != report:
             self._reports[pod.instance] = report
             if last := self._asked.get(pod.instance):

@@ -87,7 +87,7 @@ def everything(operated: Operated, namespace: str) -> None:
     bot.create(access={"mode": "APIKey", "keysSecretRef": {"name": "chat-keys"}}).wait_ready(30)
     other = Bot(access, namespace, "other")
     other.create(phase="hf", hf={"tokenSecretRef": {"name": "hf-token"}}, access={"mode": "Anonymous"})
-    other.wait_reason("NotImplemented", 20)
+    other.wait_ready(30)
     settings_that_a_pod_does_not_read(operated, bot)
     bot.patch(backend={"replicas": 3, "autoscaling": {"enabled": False}})
     bot.wait_ready(30)

@@ -14,6 +14,7 @@ from chatbot_operator.queue import MOMENT_SECONDS, Queue
 from chatbot_operator.reports import PodReport
 from chatbot_operator.settings import Settings
 from chatbot_operator.store import Store
+from chatbot_runtime.contract import PodStatus
 from tests.support.simulated_world import KEY, settled
 
 OTHER = Key("chat", "other")
@@ -169,3 +170,18 @@ async def test_a_report_that_differs_makes_it_the_chatbots_turn_and_the_same_doe
         world.now += MOMENT_SECONDS
         world.queue.add(OTHER)  # a real clock wakes it; this one does not
         assert {await asyncio.wait_for(turn, 5), await asyncio.wait_for(world.queue.get(), 5)} == {KEY, OTHER}
+
+
+async def test_a_pod_that_has_answered_is_believed_until_it_is_silent_twice(monkeypatch: Any) -> None:
+    async with polling("hf", monkeypatch) as (world, names):
+        well = PodReport(PodStatus(chatbot="demo", phase="hf", revision="r", ready=True, settings_hash="h"))
+        world.asked.report = well
+        world.now += 3.1
+        await until(lambda: set(world.poller.reports.values()) == {well})
+        silent = world.asked.report = PodReport(problem="no answer")
+        for expected in (well, silent):
+            before = len(world.asked.names)
+            world.now += 9.1
+            await asked(world, before + len(names))
+            await some_turns()
+            assert set(world.poller.reports.values()) == {expected}
