@@ -46,6 +46,8 @@ class Template:
     revision: str
     number: int
     pods: int
+    shrinking: bool
+    """It has more pods than it should, or its count is of an earlier wish: what it says is available may be going."""
     raw: Mapping[str, Any]
 
 
@@ -68,6 +70,9 @@ class Backend:
     list_hash: str
     """The list of downloaded models that these pods serve; empty if they serve none."""
     failed_revision: str
+    number: int
+    """Of the newest template that the Deployment's controller has taken up; 0 if it has not said so."""
+    paused: bool
     deleting: bool
 
     @property
@@ -160,6 +165,13 @@ class Observed:
     def newest_template(self) -> Template | None:
         """The template that the Deployment is rolling out to."""
         return max(self.templates, key=lambda t: t.number, default=None)
+
+    @property
+    def counts_settled(self) -> bool:
+        """Whether what is said of each template's pods is of the latest wish, and no pod is on its way out."""
+        live, newest = self.backend, self.newest_template()
+        current = live is not None and live.generation_seen and newest is not None and newest.number >= live.number
+        return current and not any(t.shrinking for t in self.templates)
 
     def ready_pods(self) -> tuple[Pod, ...]:
         """The pods that the Services send requests to."""
@@ -276,30 +288,38 @@ def _backend(obj: RawObject) -> Backend:
         template_inputs=_annotation(obj, names.TEMPLATE_INPUTS),
         list_hash=template.get("annotations", {}).get(names.LIST_HASH, ""),
         failed_revision=_annotation(obj, names.FAILED_REVISION),
+        number=_number(obj),
+        paused=bool(spec.get("paused")),
         deleting="deletionTimestamp" in obj["metadata"],
     )
 
 
 def _template(obj: RawObject) -> Template:
-    template = obj["spec"]["template"]
+    template, status = obj["spec"]["template"], obj.get("status", {})
+    counted = status.get("observedGeneration", 0) >= obj["metadata"].get("generation", 0)
     labels = template["metadata"].get("labels", {})
-    number = _annotation(obj, _DEPLOYMENT_REVISION)
     return Template(
         hash=labels.get(_TEMPLATE_HASH, ""),
         phase=labels.get(names.PHASE_LABEL, ""),
         revision=labels.get(names.REVISION_LABEL, ""),
-        number=int(number) if number.isdigit() else 0,
-        pods=obj.get("status", {}).get("replicas", 0),
+        number=_number(obj),
+        pods=status.get("replicas", 0),
+        shrinking=not counted or status.get("replicas", 0) > obj["spec"].get("replicas", 1),
         raw=template,
     )
 
 
-def template_without_hash(template: Template) -> dict[str, Any]:
-    """The pod template as it was applied: without the label that its ReplicaSet adds."""
-    metadata = template.raw["metadata"]
+def _number(obj: RawObject) -> int:
+    number = _annotation(obj, _DEPLOYMENT_REVISION)
+    return int(number) if number.isdigit() else 0
+
+
+def template_as_applied(template: Mapping[str, Any]) -> dict[str, Any]:
+    """A pod template as it was applied: without the label that its ReplicaSet adds."""
+    metadata = template["metadata"]
     labels = {k: v for k, v in metadata.get("labels", {}).items() if k != _TEMPLATE_HASH}
     kept = {k: v for k, v in metadata.items() if k != "creationTimestamp"}
-    return {"metadata": {**kept, "labels": labels}, "spec": template.raw["spec"]}
+    return {"metadata": {**kept, "labels": labels}, "spec": template["spec"]}
 
 
 def _pod(obj: RawObject, reports: Mapping[str, PodReport]) -> Pod:

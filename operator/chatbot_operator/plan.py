@@ -16,7 +16,7 @@ from chatbot_operator.desired.account import backend_account
 from chatbot_operator.desired.autoscaler import backend_autoscaler
 from chatbot_operator.desired.claim import models_claim
 from chatbot_operator.desired.config import backend_config
-from chatbot_operator.desired.deployment import backend_deployment, backend_template
+from chatbot_operator.desired.deployment import backend_deployment, backend_template, paused_deployment
 from chatbot_operator.desired.disruption import backend_budget
 from chatbot_operator.desired.download import download_job
 from chatbot_operator.desired.network import backend_policy
@@ -24,7 +24,7 @@ from chatbot_operator.desired.service import backend_service, peers_service, pub
 from chatbot_operator.drift import wanted_hash
 from chatbot_operator.kinds import AUTOSCALER, CLAIM, DEPLOYMENT, Ref, ref_of
 from chatbot_operator.migration import Migration, migrate, wanted_claim
-from chatbot_operator.observe import Observed, Pod, autoscaler, nudged_at, template_without_hash
+from chatbot_operator.observe import Backend, Observed, Pod, autoscaler, nudged_at, template_as_applied
 from chatbot_operator.revision import template_inputs
 from chatbot_operator.settings import Settings
 
@@ -201,8 +201,49 @@ def _backend(
         yield Scale(ref, count)
         if live.phase != migration.shape:
             return  # fewer pods first: the new phase may be far larger
+    if deployment is None:
+        deployment = _resumed(chatbot, observed, settings)
     if deployment is not None:
+        yield from _turn(chatbot, observed, migration, settings, deployment)
+
+
+def _resumed(chatbot: Chatbot, observed: Observed, settings: Settings) -> Apply | None:
+    """What serves is kept, and it was paused by us for a change that is not to be any more: it goes on."""
+    live = observed.backend
+    if live is None or not live.paused:
+        return None
+    paused = _paused(chatbot, observed, live, settings)
+    if live.applied_hash != wanted_hash(paused):
+        return None
+    del paused["spec"]["paused"]
+    return Apply(paused)
+
+
+def _turn(
+    chatbot: Chatbot, observed: Observed, migration: Migration, settings: Settings, deployment: Apply
+) -> Iterator[Apply]:
+    """The wanted Deployment; in the midst of a rollout it is paused first, until its counts have settled.
+
+    Kubernetes believes the counts of a template that it goes back to: pods of it that are just going would count as
+    available, and the pods that serve would be taken away for them.
+    """
+    live, newest = observed.backend, observed.newest_template()
+    changes = live is not None and live.applied_hash != wanted_hash(deployment.body)
+    if live is None or newest is None or not changes or migration.template == "previous":
         yield deployment
+    elif live.paused:
+        if observed.counts_settled:
+            yield deployment
+    elif observed.counts_settled and not any(t.pods for t in observed.templates if t is not newest):
+        yield deployment
+    else:
+        yield Apply(_paused(chatbot, observed, live, settings))
+
+
+def _paused(chatbot: Chatbot, observed: Observed, live: Backend, settings: Settings) -> dict[str, Any]:
+    ref = Ref(DEPLOYMENT, chatbot.metadata.namespace, names.backend(chatbot.metadata.name))
+    template = template_as_applied(observed.children[ref]["spec"]["template"])
+    return paused_deployment(chatbot, settings, template, live.template_inputs)
 
 
 def _deployment(chatbot: Chatbot, observed: Observed, migration: Migration, settings: Settings) -> Apply | None:
@@ -210,7 +251,7 @@ def _deployment(chatbot: Chatbot, observed: Observed, migration: Migration, sett
     if migration.template == "keep":
         return None
     if migration.template == "previous" and migration.previous is not None:
-        template = template_without_hash(migration.previous)
+        template = template_as_applied(migration.previous.raw)
         return Apply(backend_deployment(chatbot, settings, template, migration.failed_revision))
     template = backend_template(chatbot, settings, with_engine=migration.template == "target")
     body = backend_deployment(chatbot, settings, template)

@@ -47,6 +47,14 @@ MUTANTS: tuple[Mutant, ...] = (
         "row:C9",
     ),
     _mutant(
+        "a template is gone back to while its pods are still going",
+        "plan.py",
+        "any(t.shrinking for t in observed.templates)",
+        "False",
+        "test_plan_migrations.py",
+        "row:D6",
+    ),
+    _mutant(
         "the autoscaler stays while scaling is off",
         "plan.py",
         "if not scales and scaler is not None:",

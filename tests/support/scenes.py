@@ -104,7 +104,10 @@ class Scene:
             "ownerReferences": [self._owner(self.objects[BACKEND])],
         }
         replica_set = {"apiVersion": "apps/v1", "kind": REPLICA_SET.name, "metadata": metadata}
-        owner = self.store({**replica_set, "spec": {"template": template}, "status": {"replicas": ready + sick}})
+        size = ready + sick
+        made = {**replica_set, "spec": {"template": template, "replicas": size}}
+        owner = self.store({**made, "status": {"replicas": size, "observedGeneration": 1}})
+        owner["metadata"]["generation"] = 1
         for i in range(ready + sick):
             name = f"{metadata['name']}-{i}"
             pod = {**metadata, "name": name, "annotations": {}, "ownerReferences": [self._owner(owner)]}

@@ -73,7 +73,12 @@ class Controllers:
         """A rolling update by the rules of the Deployment controller, one sync."""
         for live in self.api.of_kind(DEPLOYMENT):
             sets = [s for s in self.api.of_kind(REPLICA_SET) if controller_of(s) == live["metadata"]["uid"]]
+            if live["spec"].get("paused"):
+                self._report(live, max(sets, key=_number))
+                continue
             new = self._newest(live, sets)
+            taken_up = {"metadata": {"annotations": {_NUMBER: str(_number(new))}}}
+            live = self.api.change(_ref(DEPLOYMENT, live), taken_up)
             sets = [s for s in self.api.of_kind(REPLICA_SET) if controller_of(s) == live["metadata"]["uid"]]
             self._scale_sets(live, new, [s for s in sets if s["metadata"]["uid"] != new["metadata"]["uid"]])
             self._forget_old(live)
@@ -82,10 +87,10 @@ class Controllers:
     def _newest(self, live: Object, sets: list[Object]) -> Object:
         template = live["spec"]["template"]
         hashed = names.short_hash(template)
-        number = max((int(s["metadata"]["annotations"][_NUMBER]) for s in sets), default=0)
+        number = max(map(_number, sets), default=0)
         found = next((s for s in sets if s["metadata"]["labels"][_HASH] == hashed), None)
         if found is not None:
-            if int(found["metadata"]["annotations"][_NUMBER]) < number:
+            if _number(found) < number:
                 numbered = {"metadata": {"annotations": {_NUMBER: str(number + 1)}}}
                 found = self.api.change(_ref(REPLICA_SET, found), numbered)
             return found
@@ -141,7 +146,7 @@ class Controllers:
 
     def _forget_old(self, live: Object) -> None:
         sets = [s for s in self.api.of_kind(REPLICA_SET) if controller_of(s) == live["metadata"]["uid"]]
-        sets.sort(key=lambda s: int(s["metadata"]["annotations"][_NUMBER]))
+        sets.sort(key=_number)
         empty = [s for s in sets[:-1] if not s["spec"]["replicas"] and not self._pods(s)]
         for replica_set in empty[: max(0, len(sets) - 1 - live["spec"]["revisionHistoryLimit"])]:
             self.api.drop(_ref(REPLICA_SET, replica_set))
@@ -188,7 +193,8 @@ class Controllers:
             for pod in sorted(pods, key=is_ready)[: max(0, len(pods) - wanted)]:
                 self.api.change(_ref(POD, pod), {"metadata": {"deletionTimestamp": "2030-01-01T00:00:00Z"}})
             count = len(self._pods(replica_set))
-            self.api.change(_ref(REPLICA_SET, replica_set), {"status": {"replicas": count}})
+            counted = {"replicas": count, "observedGeneration": replica_set["metadata"]["generation"]}
+            self.api.change(_ref(REPLICA_SET, replica_set), {"status": counted})
 
     def _make_pod(self, replica_set: Object) -> None:
         template = replica_set["spec"]["template"]
@@ -341,6 +347,10 @@ def is_ready(pod: RawObject) -> bool:
     """Whether Services send requests to it."""
     conditions = pod.get("status", {}).get("conditions", ())
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions) and not _going(pod)
+
+
+def _number(replica_set: Object) -> int:
+    return int(replica_set["metadata"]["annotations"][_NUMBER])
 
 
 def _going(obj: RawObject) -> bool:

@@ -11,7 +11,7 @@ from chatbot_operator.checks.writes import problem
 from chatbot_operator.kinds import CLAIM, JOB
 from chatbot_operator.migration import failed_marker
 from chatbot_operator.observe import Observed, autoscaler
-from chatbot_operator.revision import revision
+from chatbot_operator.revision import revision, template_inputs
 
 
 def settings_pending(c: Context) -> Verdict | None:
@@ -63,6 +63,8 @@ def rolling_out(c: Context) -> Verdict | None:
     if live is None:
         return Verdict(Reason.ROLLING_OUT, "The backend is being created.")
     target = revision(c.chatbot.spec)
+    if c.migration.template == "target" and live.template_inputs != template_inputs(c.chatbot.spec):
+        return Verdict(Reason.ROLLING_OUT, "The change waits until the one before has come to rest for a moment.")
     if live.rolled_out and (live.revision == target or c.migration.template != "target"):
         return None
     return Verdict(Reason.ROLLING_OUT, "New pods are being started; see status.readyReplicas.")

@@ -51,6 +51,14 @@ def backend_deployment(
     return child(chatbot, DEPLOYMENT, names.backend(chatbot.metadata.name), BACKEND, {"spec": body}, annotations)
 
 
+def paused_deployment(chatbot: Chatbot, settings: Settings, template: Mapping[str, Any], inputs: str) -> dict[str, Any]:
+    """The Deployment as it is, with its rollout held: no pod is replaced until it is applied without that."""
+    body = backend_deployment(chatbot, settings, template)
+    body["metadata"]["annotations"][names.TEMPLATE_INPUTS] = inputs
+    body["spec"]["paused"] = True
+    return body
+
+
 def backend_template(chatbot: Chatbot, settings: Settings, *, with_engine: bool = True) -> dict[str, Any]:
     """The pod template of the spec's phase; admitted by Pod Security `restricted`.
 

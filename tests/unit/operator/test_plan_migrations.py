@@ -2,7 +2,7 @@
 thing about it is changed, and the plan is asked for."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -12,8 +12,21 @@ import pytest
 from chatbot_operator import names
 from chatbot_operator.api import Phase
 from chatbot_operator.api.reasons import Reason
+from chatbot_operator.checks import verdicts
+from chatbot_operator.checks.base import Context
 from chatbot_operator.desired.deployment import ENGINELESS
-from chatbot_operator.kinds import AUTOSCALER, CLAIM, CONFIG_MAP, DEPLOYMENT, JOB, POD, SERVICE, Ref
+from chatbot_operator.kinds import (
+    AUTOSCALER,
+    CLAIM,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    JOB,
+    POD,
+    REPLICA_SET,
+    SERVICE,
+    Ref,
+    ref_of,
+)
 from chatbot_operator.migration import Migration, failed_marker, migrate, wanted_claim
 from chatbot_operator.observe import Observed, Pod, Template
 from chatbot_operator.plan import Annotate, Apply, Delete, Plan, Scale, plan, verified_revisions
@@ -499,7 +512,9 @@ async def test_after_stepping_back_another_spec_is_tried_at_once() -> None:
     world = await stuck_half_way()
     await world.settle()
     world.edit({"hf": {"models": ["another/model"]}})
-    assert template_of(planned(world)) == revision(world.chatbot.spec)
+    await world.settle()
+    labels = world.api.objects[BACKEND]["spec"]["template"]["metadata"]["labels"]
+    assert labels[names.REVISION_LABEL] == revision(world.chatbot.spec)
 
 
 async def test_new_pods_of_which_none_gets_ready_stay_as_probes_beside_the_old_ones() -> None:
@@ -530,6 +545,8 @@ async def test_fewer_pods_come_before_the_template_of_a_phase_that_runs_fewer() 
     scaler = next(a.body for a in decided.actions if isinstance(a, Apply) and a.ref == SCALER)
     assert scaler["spec"]["maxReplicas"] == 1
     world.api.change(BACKEND, {"spec": {"replicas": 1}})
+    for controller in (world.controllers.deployment, world.controllers.replica_sets, world.controllers.deployment):
+        controller()
     assert template_of(planned(world)) == revision(world.chatbot.spec)
 
 
@@ -708,3 +725,58 @@ async def test_ready_pods_with_old_settings_are_nudged_once_and_again_after_ten_
     assert nudges(5) == 0
     assert nudges(15) == 2
     assert all(p.ref.kind == POD for p in pods)
+
+
+@pytest.mark.parametrize("late", [{"status": {"replicas": 3}}, {"status": {"observedGeneration": 0}}])
+async def test_the_next_template_waits_while_a_set_of_pods_is_still_counted_as_it_was(late: dict[str, Any]) -> None:
+    """Going back to a template whose pods are just going, Kubernetes would take away those that serve."""
+    world = await settled({"phase": "mock"})
+    world.edit({"mock": {"resources": {"requests": {"cpu": "50m"}}}})
+    (replica_set,) = world.api.of_kind(REPLICA_SET)
+    before = {k: replica_set["status"][k] for k in late["status"]}
+    world.api.change(ref_of(replica_set), late)
+    world.deliver()
+    assert applied(world)[BACKEND]["spec"]["paused"]
+    built = frozenset(EVERY_PHASE)
+    context = Context(world.chatbot, world.observed, moved(world), world.settings, world.now, built)
+    assert Reason.ROLLING_OUT in {v.reason for v in verdicts(context)}
+    world.api.change(ref_of(replica_set), {"status": before})
+    world.deliver()
+    assert "paused" not in applied(world)[BACKEND]["spec"]
+
+
+def applied(world: World) -> dict[Ref, Mapping[str, Any]]:
+    return {action.ref: action.body for action in planned(world).actions if isinstance(action, Apply)}
+
+
+async def test_a_change_in_the_midst_of_a_rollout_pauses_it_and_goes_on_once_its_counts_have_settled() -> None:
+    world = await settled({"phase": "mock"})
+    before = world.api.objects[BACKEND]["spec"]["template"]
+    world.edit({"phase": "hf"})
+    await partly(world)
+    moving = world.api.objects[BACKEND]["spec"]["template"]
+    world.edit({"phase": "mock"})
+    await partly(world)
+    held = world.api.objects[BACKEND]["spec"]
+    assert held["paused"]
+    assert held["template"] == moving, "what is on its way is not changed yet"
+    await partly(world)
+    assert world.api.objects[BACKEND]["spec"] == held, "the controller has not said yet that it holds"
+    await world.settle()
+    after = world.api.objects[BACKEND]["spec"]
+    assert after["template"] == before
+    assert "paused" not in after
+    assert world.chatbot.status.serving_phase == "mock"
+
+
+async def test_a_rollout_that_was_paused_for_a_change_that_is_not_to_be_goes_on() -> None:
+    world = await settled({"phase": "mock"})
+    world.edit({"phase": "hf"})
+    await partly(world)
+    world.edit({"phase": "mock"})
+    await partly(world)
+    assert world.api.objects[BACKEND]["spec"]["paused"]
+    world.edit({"phase": "hf", "hf": {"baseURL": "https://not.allowed.example/v1"}})
+    await world.settle()
+    assert "paused" not in world.api.objects[BACKEND]["spec"]
+    assert world.chatbot.status.serving_phase == "hf", "the one that was on its way"

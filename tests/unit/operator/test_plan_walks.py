@@ -237,7 +237,8 @@ def _face(ref: Ref, obj: Mapping[str, Any]) -> Any:
     metadata = face["metadata"]
     for key in ("resourceVersion", "uid", "generation"):
         metadata.pop(key, None)
-    metadata.get("annotations", {}).pop(names.APPLIED_HASH, None)
+    for key in (names.APPLIED_HASH, "deployment.kubernetes.io/revision"):
+        metadata.get("annotations", {}).pop(key, None)
     if not metadata.get("annotations"):
         metadata.pop("annotations", None)
     if ref.kind == CONFIG_MAP:  # which providers have proved themselves depends on the past
