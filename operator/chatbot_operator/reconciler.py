@@ -31,7 +31,7 @@ from chatbot_operator.observe import Observed, WriteProblem, belongs_to, observe
 from chatbot_operator.plan import BUILT, Action, Annotate, Apply, Delete, Plan, Scale, plan
 from chatbot_operator.reports import PodReport
 from chatbot_operator.settings import Settings
-from chatbot_operator.statuses import is_news, worsens
+from chatbot_operator.statuses import goes_dark, is_news, worsens
 from chatbot_operator.store import Store
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,10 @@ PACED_SECONDS = 5.0
 OUTDATED_SECONDS = 0.5
 COUNTS_HELD = 5
 """Mere counts of pods are held back this many times longer than a condition."""
+
+SURE_SECONDS = 0.3
+"""Events of two objects may come in another order than they happened, by as much as Kopf gathers them: a pod that goes
+may be seen before the one that took its place."""
 
 LOOKED_AT_ONCE = 3
 """Sick children whose Events are read in one reconcile."""
@@ -61,6 +65,8 @@ class _Memory:
     looked_at: float | None = None
     held: tuple[bool, float] | None = None
     """A change of status that is held back: whether it is news, and since when."""
+    dark_since: float | None = None
+    """Since when nobody can chat, as far as the store knows, and the status does not say so yet."""
     paced: bool = False
     confirmed: bool = False
     """The Chatbot was read anew in this reconcile."""
@@ -366,22 +372,29 @@ class Reconciler:
             return None
         status = decided.status.manifest()
         if status == raw.get("status"):
-            memory.held = None
+            memory.held = memory.dark_since = None
             return None
         if hold := self._hold(chatbot, decided, memory):
             return hold
-        memory.held = None
+        memory.held = memory.dark_since = None
         if await self._put_status(key, chatbot.metadata.uid, status):
             for message in messages(chatbot, decided.status):
                 await self._recorder.post(chatbot, message)
         return None
 
     def _hold(self, chatbot: Chatbot, decided: Plan, memory: _Memory) -> float:
-        """While pods come up one by one, what they change is written together; bad news never wait."""
+        """While pods come up one by one, what they change is written together. Bad news never wait, but for
+        the moment that it takes to be sure that nobody can chat."""
+        now = self._clock()
+        if goes_dark(chatbot.status, decided.status):
+            if memory.dark_since is None:
+                memory.dark_since = now
+            return max(0.0, memory.dark_since + SURE_SECONDS - now)
+        memory.dark_since = None
         seen = chatbot.status.observed_generation == chatbot.metadata.generation
         if decided.settled or not seen or worsens(chatbot.status, decided.status):
             return 0
-        news, now = is_news(chatbot.status, decided.status), self._clock()
+        news = is_news(chatbot.status, decided.status)
         if memory.held is None or (news and not memory.held[0]):
             memory.held = news, now
         longest = self._settings.status_hold_seconds * (1 if news else COUNTS_HELD)

@@ -11,6 +11,13 @@ def worsens(old: ChatbotStatus, new: ChatbotStatus) -> bool:
     return any((after := new.condition(type_)) is None or after.status != "True" for type_ in held)
 
 
+def goes_dark(old: ChatbotStatus, new: ChatbotStatus) -> bool:
+    """Whether people could chat and can no longer."""
+    before, after = old.condition(ConditionType.AVAILABLE), new.condition(ConditionType.AVAILABLE)
+    held = before is not None and before.status == "True"
+    return held and (after is None or after.status != "True")
+
+
 def is_news(old: ChatbotStatus, new: ChatbotStatus) -> bool:
     """Whether a condition has another status or reason: more than a count or a wording."""
 

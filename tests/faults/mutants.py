@@ -49,8 +49,8 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "a template is gone back to while its pods are still going",
         "plan.py",
-        "any(t.shrinking for t in observed.templates)",
-        "False",
+        "    elif live.paused:\n        if observed.counts_settled:",
+        "    elif live.paused:\n        if True:",
         "test_plan_migrations.py",
         "row:D6",
     ),
@@ -225,11 +225,18 @@ MUTANTS: tuple[Mutant, ...] = (
         "test_plan_migrations.py",
     ),
     _mutant(
+        "a darkness is said before it is sure",
+        "reconciler.py",
+        "        if goes_dark(chatbot.status, decided.status):",
+        "        if False:",
+        "test_held_news.py",
+    ),
+    _mutant(
         "bad news is held back",
         "reconciler.py",
         "if decided.settled or not seen or worsens(chatbot.status, decided.status):",
         "if decided.settled or not seen:",
-        "test_reconciler.py",
+        "test_held_news.py",
         "row:A4",
     ),
     # reconciler ---------------------------------------------------------------------------------------------------
@@ -301,7 +308,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "the status is written though nothing has changed",
         "reconciler.py",
-        '        if status == raw.get("status"):\n            memory.held = None\n            return None',
+        '        if status == raw.get("status"):\n            memory.held = memory.dark_since = None\n            return None',
         "        if False:\n            return None",
         "test_reconciler.py",
         "test_plan_walks.py",
