@@ -38,6 +38,13 @@ class MockSettings(_Message):
     tokens_per_second: float = Field(default=30, gt=0)
 
 
+class HfSettings(_Message):
+    """How the hosted provider is asked: seconds to its first byte, and requests a minute over all pods."""
+
+    timeout_seconds: float = Field(default=60, gt=0, le=86_400, allow_inf_nan=False)
+    requests_per_minute: int = Field(default=60, ge=1)
+
+
 class FallbackSettings(_Message):
     """Who answers when the provider cannot (circuit breaker)."""
 
@@ -70,6 +77,7 @@ class RuntimeSettings(_Message):
 
     system_prompt: str = ""
     mock: MockSettings = MockSettings()
+    hf: HfSettings = HfSettings()
     fallback: FallbackSettings = FallbackSettings()
     access: AccessSettings = AccessSettings()
     verified_revisions: tuple[str, ...] = ()
