@@ -22,7 +22,7 @@ from chatbot_runtime.access import KeyRing, client_address
 from chatbot_runtime.admission import Admission
 from chatbot_runtime.chat_request import ChatRequest, memory_of, model_not_found, parse
 from chatbot_runtime.config import Config
-from chatbot_runtime.contract import AccessSettings, RuntimeSettings
+from chatbot_runtime.contract import AccessSettings, FallbackReason, RuntimeSettings
 from chatbot_runtime.drain import Drain
 from chatbot_runtime.errors import ApiError, internal_error
 from chatbot_runtime.event_stream import DONE, EventStream
@@ -65,6 +65,8 @@ class OpenAIApi:
     drain: Drain
     provider: Provider
     metrics: Metrics
+    fallback: Callable[[], FallbackReason | None]
+    """Why another than the chosen provider answers now, if so."""
 
     def routes(self) -> list[web.RouteDef]:
         """The public endpoints."""
@@ -91,7 +93,8 @@ class OpenAIApi:
 
     async def status(self, _: web.Request) -> web.Response:
         """What a chat page needs. Open to everyone, so it names no models."""
-        return _json({"chatbot": self.config.name, "phase": self.config.phase, "fallback": None, "download": None})
+        state = {"phase": self.config.phase, "fallback": self.fallback(), "download": None}
+        return _json({"chatbot": self.config.name, **state})
 
     async def not_served(self, request: web.Request) -> web.Response:
         """OpenAI's other endpoints."""
@@ -130,7 +133,8 @@ class OpenAIApi:
         record, access = request[RECORD], self.settings().access
         record.client, name = self._client(request)
         with self._share(name, access), self.admission.room() as take:
-            chat = self._parse(await self._body(request, take))
+            accepts = request.headers.get("x-chatbot-fallback", "").strip().lower() != "none"
+            chat = self._parse(await self._body(request, take), accepts)
             record.stream = chat.stream
             before = time.monotonic()
             async with self.admission.slot():
@@ -184,25 +188,31 @@ class OpenAIApi:
         request[RECORD].bytes = len(body)
         return body
 
-    def _parse(self, body: bytearray) -> ChatRequest:
+    def _parse(self, body: bytearray, accepts_fallback: bool) -> ChatRequest:
         return parse(
             body,
             models=self.provider.models,
             names=(self.config.name,),
             system_prompt=self.settings().system_prompt,
             max_messages=self.config.max_messages,
+            text_only=self.provider.text_only,
+            fallback=accepts_fallback,
         )
 
     async def _whole(self, chat: ChatRequest, record: Record) -> web.Response:
         answer = await self.provider.answer(chat)
         message: dict[str, Any] = {"role": "assistant", "content": None}
+        choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": None}
         last = Chunk({})
         async with aclosing(answer.chunks) as chunks:
             async for last in chunks:
-                content = (message["content"] or "") + (last.delta.get("content") or "")
-                message.update(last.delta, content=content)
+                said, content = message["content"], last.delta.get("content")
+                message.update(last.delta, content=said if content is None else (said or "") + content)
+                if last.logprobs is not None:
+                    choice["logprobs"] = last.logprobs
         if last.finish_reason is None:
             raise _incomplete()
+        choice["finish_reason"] = last.finish_reason
         self._account(record, answer, last.usage)
         response = _json(
             {
@@ -210,7 +220,7 @@ class OpenAIApi:
                 "object": "chat.completion",
                 "created": int(time.time()),
                 "model": answer.model,
-                "choices": [{"index": 0, "message": message, "finish_reason": last.finish_reason}],
+                "choices": [choice],
                 "usage": last.usage.dump() if last.usage else None,
                 "chatbot": self._chatbot(answer),
             }
@@ -246,6 +256,8 @@ class OpenAIApi:
 
     def _account(self, record: Record, answer: Answer, usage: Usage | None) -> None:
         record.model, record.fallback = answer.model, answer.fallback
+        if answer.fallback:
+            self.metrics.fallback_answers.labels(answer.fallback).inc()
         if usage is not None:
             record.tokens = usage.completion_tokens
             self.metrics.prompt_tokens.inc(usage.prompt_tokens)
@@ -275,10 +287,13 @@ class _ChunkForm:
 
     def chunk(self, chunk: Chunk) -> bytes:
         """A piece of the answer."""
+        delta = orjson.dumps(chunk.delta)
+        if chunk.logprobs is not None:
+            delta += b',"logprobs":' + orjson.dumps(chunk.logprobs)
         if chunk.finish_reason is None:
-            return self._choice + orjson.dumps(chunk.delta) + self._end
+            return self._choice + delta + self._end
         reason = b',"finish_reason":' + orjson.dumps(chunk.finish_reason) + b"}]"
-        return self._choice + orjson.dumps(chunk.delta) + reason + self._usage + b"}\n\n"
+        return self._choice + delta + reason + self._usage + b"}\n\n"
 
     def end(self, usage: Usage | None) -> bytes:
         """The usage if it was asked for, and `[DONE]`."""
