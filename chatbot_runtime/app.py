@@ -12,6 +12,7 @@ from yarl import URL
 
 from chatbot_runtime.access import KeyRing
 from chatbot_runtime.admission import Admission
+from chatbot_runtime.check import Report, check, explain
 from chatbot_runtime.circuit import Clocks
 from chatbot_runtime.config import Config, ConfigError
 from chatbot_runtime.connections import Connections, Limits
@@ -153,7 +154,10 @@ def build(
             lambda cause: metrics.connections_ended.labels(cause).inc(),
         ),
         verification=Verification(
-            own, lambda: config.revision in settings.current.verified_revisions, config.refused_seconds
+            own,
+            lambda: config.revision in settings.current.verified_revisions,
+            config.refused_seconds,
+            partial(explain, config, hosted.upstream.route, hosted.token) if hosted else None,
         ),
         hosted=hosted,
     )
@@ -178,6 +182,11 @@ def create_app(runtime: Runtime) -> web.Application:
     )
     app.add_routes(api.routes())
     return app
+
+
+def checked(config: Config) -> Report:
+    """Looks whether the provider of phase hf can be used. Blocks. Raises ConfigError."""
+    return check(config, route_of(config), TokenFile(config.token_file))
 
 
 def _provider(config: Config, settings: SettingsFile) -> Provider:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 AGAIN_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Waits between test questions; the last one repeats."""
 
-Explain = Callable[[FallbackReason], Awaitable[VerificationStatus | None]]
+Explain = Callable[[], Awaitable[VerificationStatus | None]]
 """Finds out more about a failure; None if there is no more to say."""
 
 
@@ -114,7 +114,7 @@ class Verification:
             self._explaining = asyncio.get_running_loop().create_task(self._say_more(reason, self._explain))
 
     async def _say_more(self, reason: FallbackReason, explain: Explain) -> None:
-        found = await explain(reason)
+        found = await explain()
         if found is not None and not self.status.verified:
             self._explained = reason, found
             self.status = found
