@@ -59,14 +59,14 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from chatbot_runtime.app import checked
+    from chatbot_runtime.check import check_config
     from chatbot_runtime.config import Config, ConfigError
 
     environ = dict(os.environ) | {"CHATBOT_PHASE": "hf"}
     given = {"base_url": arguments.base_url, "token_file": arguments.token_file, "models": ",".join(arguments.model)}
     environ |= {f"CHATBOT_{name.upper()}": value for name, value in given.items() if value}
     try:
-        report = checked(Config.from_env(environ))
+        report = check_config(Config.from_env(environ))
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_SETTINGS

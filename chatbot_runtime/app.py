@@ -8,11 +8,10 @@ from functools import partial
 
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
-from yarl import URL
 
 from chatbot_runtime.access import KeyRing
 from chatbot_runtime.admission import Admission
-from chatbot_runtime.check import Report, check, explain
+from chatbot_runtime.check import explain
 from chatbot_runtime.circuit import Clocks
 from chatbot_runtime.config import Config, ConfigError
 from chatbot_runtime.connections import Connections, Limits
@@ -21,11 +20,12 @@ from chatbot_runtime.drain import Drain
 from chatbot_runtime.fallback import Fallback
 from chatbot_runtime.http import Frame
 from chatbot_runtime.metrics import Metrics
-from chatbot_runtime.network import Peers, proxy_for, trust
+from chatbot_runtime.network import Peers
 from chatbot_runtime.openai_api import OpenAIApi
 from chatbot_runtime.providers.base import Provider
 from chatbot_runtime.providers.mock import MockProvider
-from chatbot_runtime.providers.upstream import SERVERS, Route, Times, Upstream, server_at
+from chatbot_runtime.providers.servers import route_of
+from chatbot_runtime.providers.upstream import Times, Upstream
 from chatbot_runtime.rate import SharedRate
 from chatbot_runtime.settings import SettingsFile
 from chatbot_runtime.token_file import TokenFile
@@ -179,14 +179,10 @@ def create_app(runtime: Runtime) -> web.Application:
         provider=runtime.provider,
         metrics=runtime.metrics,
         fallback=lambda: runtime.hosted.fallback.reason if runtime.hosted else None,
+        forward=runtime.hosted.fallback.forward if runtime.hosted else None,
     )
     app.add_routes(api.routes())
     return app
-
-
-def checked(config: Config) -> Report:
-    """Looks whether the provider of phase hf can be used. Blocks. Raises ConfigError."""
-    return check(config, route_of(config), TokenFile(config.token_file))
 
 
 def _provider(config: Config, settings: SettingsFile) -> Provider:
@@ -230,19 +226,6 @@ def _hosted(
         clocks=Clocks(clock, time.time),
     )
     return Hosted(upstream, fallback, token, peers)
-
-
-def route_of(config: Config, resolver: AbstractResolver | None = None) -> Route:
-    """The server that is asked, and the way there. Raises ConfigError."""
-    url = URL(config.base_url)
-    return Route(
-        url=url,
-        server=SERVERS.get(config.server) or server_at(url),
-        allowed_hosts=config.allowed_hosts,
-        context=trust(config.ca_file) if url.scheme == "https" else None,
-        proxy=proxy_for(url),
-        resolver=resolver,
-    )
 
 
 def _observe(runtime: Runtime) -> None:

@@ -16,6 +16,7 @@ from typing import Literal
 import aiohttp
 from yarl import URL
 
+from chatbot_runtime.circuit import BY_TOKEN
 from chatbot_runtime.config import Config, ConfigError
 from chatbot_runtime.contract import FallbackReason, VerificationStatus
 from chatbot_runtime.errors import ApiError
@@ -23,7 +24,7 @@ from chatbot_runtime.hub import ENDPOINT, Hub, HubError
 from chatbot_runtime.network import is_allowed, is_refused, open_session, trust
 from chatbot_runtime.providers.base import ProviderError
 from chatbot_runtime.providers.failures import failure
-from chatbot_runtime.providers.upstream import Route
+from chatbot_runtime.providers.servers import Route, route_of
 from chatbot_runtime.providers.upstream_reading import parsed
 from chatbot_runtime.token_file import TokenFile
 
@@ -98,6 +99,11 @@ def check(config: Config, route: Route, token: TokenFile) -> Report:
     return Report(tuple(_findings(config, route, token)))
 
 
+def check_config(config: Config) -> Report:
+    """The same for a process of its own. Raises ConfigError."""
+    return check(config, route_of(config), TokenFile(config.token_file))
+
+
 async def explain(config: Config, route: Route, token: TokenFile) -> VerificationStatus | None:
     """What the provider's refusal comes from, if that can be found out; the event loop goes on meanwhile."""
     try:
@@ -155,7 +161,6 @@ def _findings(config: Config, route: Route, token: TokenFile) -> Iterator[Findin
         yield _no("token", "TokenRejected", token.problem, "")
         return
     if not route.server.needs_token:
-        yield Finding("token", "ok", "as the Secret has it" if token.value else "none, and none is needed")
         yield from asyncio.run(_listed(config, route, token.value))
         return
     endpoint = hub_endpoint()
@@ -205,18 +210,20 @@ async def _listed(config: Config, route: Route, token: str) -> list[Finding]:
         async with asyncio.timeout(LIST_SECONDS):
             names = await _names(config, route, token)
     except ProviderError as error:
-        name: Literal["token", "endpoint"] = "token" if error.reason == "TokenRejected" else "endpoint"
         if error.reason == "ModelNotFound":  # 404: it has no list
             return [Finding("model", "unknown", f"{route.host} has no list of its models")]
-        return [_of_error(name, error)]
+        if error.reason in BY_TOKEN:
+            return [_no("token", error.reason, str(error).rstrip("."), f"put a token of {route.host} into the Secret")]
+        return [_of_error("endpoint", error)]
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
         return [_of_error("endpoint", HubError("ProviderUnavailable", f"{route.host}: {type(error).__name__}"))]
-    return [
+    models = [
         Finding("model", "ok", f"{model}, served by {route.host}")
         if model in names
         else _no("model", "ModelNotFound", f"{route.host} does not list {model}", "correct the model's name")
         for model in config.models
     ]
+    return [Finding("token", "ok", "is taken" if token else "none, and none is needed"), *models]
 
 
 async def _names(config: Config, route: Route, token: str) -> set[str]:

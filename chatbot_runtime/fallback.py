@@ -4,17 +4,26 @@ An answer is never glued together from two: once its first piece has left, a fai
 """
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any, Protocol
 
 from chatbot_runtime.chat_request import ChatRequest
 from chatbot_runtime.circuit import Circuit, Clocks, Ticket
 from chatbot_runtime.contract import CircuitStatus, FallbackReason, FallbackSettings
 from chatbot_runtime.errors import ApiError
-from chatbot_runtime.providers.base import Answer, Chunk, Provider, ProviderError
+from chatbot_runtime.providers.base import Answer, Chunk, Forwarded, Provider, ProviderError
 
 log = logging.getLogger(__name__)
+
+
+class Forwarding(Provider, Protocol):
+    """A provider whose server has more endpoints."""
+
+    async def forward(self, path: str, fields: Mapping[str, Any]) -> Forwarded:
+        """The server's answer at another path. Raises ProviderError or ApiError."""
+        ...
 
 
 class Fallback:
@@ -25,7 +34,7 @@ class Fallback:
 
     def __init__(
         self,
-        provider: Provider,
+        provider: Forwarding,
         stand_in: Provider,
         settings: Callable[[], FallbackSettings],
         *,
@@ -87,6 +96,14 @@ class Fallback:
         finally:
             if circuit.state == "halfOpen":  # neither answered nor failed, or the client is gone
                 ticket.abandoned()
+
+    async def forward(self, path: str, fields: Mapping[str, Any]) -> Forwarded:
+        """Another endpoint of the provider. Nobody stands in there, and how it goes says nothing about chats."""
+        circuit = self._circuits[fields["model"]]
+        if circuit.reason is not None:
+            raise _still(circuit)
+        await self._admit()
+        return await self._provider.forward(path, fields)
 
     async def close(self) -> None:
         await self._provider.close()

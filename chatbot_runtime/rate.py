@@ -1,11 +1,13 @@
 """How often the provider is asked: a limit that all pods share. It must not know the provider, nor how peers are found.
 
-Each pod takes its even part. In no minute are there more requests than allowed: the moments of the last ones are kept.
+Each pod takes its even part, by the moments of its last requests: in no minute are there more than allowed, but for one
+of each pod where the parts are no whole numbers.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from math import ceil
 
 from chatbot_runtime.providers.base import ProviderError
 
@@ -45,8 +47,8 @@ class SharedRate:
 
     def _next(self, now: float) -> float:
         share = self._per_minute() / max(1, self._peers())
-        most = max(1, int(share))
-        window = 60 * most / share  # a part below one a minute is one in more than a minute
+        most = ceil(share)
+        window = 60 * most / share  # a broken part is a whole one in more than a minute
         while self._turns and self._turns[0] <= now - window:
             self._turns.popleft()
         if len(self._turns) < most:

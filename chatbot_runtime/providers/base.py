@@ -50,6 +50,17 @@ class Answer:
     fallback: FallbackReason | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """Another endpoint's answer, as the provider's server gives it: JSON, or a stream of events.
+
+    Closing `pieces` ends the work behind it.
+    """
+
+    content_type: str
+    pieces: AsyncGenerator[bytes, None]
+
+
 class ProviderError(Exception):
     """A provider does not answer, before or after its first chunk. The message is for the client: no secrets.
 

@@ -1,28 +1,28 @@
 """Answers from an OpenAI-compatible server: the Hugging Face router, or any other. It must not know clients or limits.
 
-One provider for all of them; what differs is a row of data, `Server`. The token goes to the one endpoint and nowhere
-else: only if its host is allowed, and redirects are never followed.
+One provider for all of them; what differs is a row of data (`chatbot_runtime.providers.servers`). The token goes to the
+one endpoint and nowhere else: only if its host is allowed, and redirects are never followed.
 """
 
 import asyncio
-import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiohttp
 import orjson
-from aiohttp.abc import AbstractResolver
-from yarl import URL
 
 from chatbot_runtime.chat_request import ChatRequest
 from chatbot_runtime.contract import HfSettings, SecretState
-from chatbot_runtime.network import is_allowed, is_refused, open_session
+from chatbot_runtime.errors import ApiError
+from chatbot_runtime.network import open_session
 from chatbot_runtime.providers import failures
-from chatbot_runtime.providers.base import Answer, Chunk, ProviderError
+from chatbot_runtime.providers.base import Answer, Chunk, Forwarded, ProviderError
+from chatbot_runtime.providers.servers import Route, Server
 from chatbot_runtime.providers.upstream_reading import (
     EVENTS,
+    JSON,
     Held,
     Reading,
     chunk_of,
@@ -38,63 +38,6 @@ LAST_SECONDS = 2.0
 """How long the usage is waited for once an answer is complete."""
 ERROR_SECONDS = 5.0
 """How long the body of a refusal is waited for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """What differs between OpenAI-compatible servers.
-
-    `answers_as_asked`: the model in its answers is the one that was asked for, whatever it calls it. `tells_usage`: it
-    knows `stream_options.include_usage`. `missing_model_codes`: codes of a 400 that mean that it has not the model.
-    """
-
-    name: str
-    needs_token: bool = False
-    answers_as_asked: bool = False
-    tells_usage: bool = False
-    missing_model_codes: frozenset[str] = frozenset()
-
-
-ROUTER_HOST = "router.huggingface.co"
-ROUTER = Server(
-    "router",
-    needs_token=True,
-    answers_as_asked=True,
-    tells_usage=True,
-    missing_model_codes=frozenset({"model_not_found", "model_not_supported"}),
-)
-OPENAI = Server("openai", missing_model_codes=frozenset({"model_not_found"}))
-SERVERS = {server.name: server for server in (ROUTER, OPENAI)}
-
-
-def server_at(url: URL) -> Server:
-    """The row of the server at `url`."""
-    return ROUTER if url.host == ROUTER_HOST else OPENAI
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """The one server that is asked, and the way there."""
-
-    url: URL
-    server: Server
-    allowed_hosts: tuple[str, ...]
-    context: ssl.SSLContext | None = None
-    proxy: URL | None = None
-    resolver: AbstractResolver | None = None
-
-    @property
-    def host(self) -> str:
-        """As people write it."""
-        return self.url.authority
-
-    def check(self) -> None:
-        """Raises ProviderError if nothing may be sent there."""
-        if not is_allowed(self.url, self.allowed_hosts):
-            message = f"{self.host} may not be asked: the administrator has not allowed it (CHATBOT_ALLOWED_HOSTS)."
-            raise ProviderError("AccessDenied", message)
-        if is_refused(self.url.raw_host or ""):
-            raise ProviderError("AccessDenied", f"{self.host} is never asked: no model is served at such an address.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +97,7 @@ class Upstream:
             if response.content_type == EVENTS and request.stream:
                 chunks = self._streamed(exchange, request.model)
                 model, first = await anext(chunks)
-            elif response.content_type == "application/json":
+            elif response.content_type == JSON:
                 model, first = await self._whole(exchange, request.model)
             else:
                 kind = failures.scrubbed(response.content_type, exchange.token)[:80]
@@ -163,6 +106,40 @@ class Upstream:
             response.close()
             raise
         return Answer(model, _after(first, chunks))
+
+    async def forward(self, path: str, fields: Mapping[str, Any]) -> Forwarded:
+        """Another of OpenAI's endpoints. Raises ProviderError or ApiError, 404 if the server does not have it."""
+        try:
+            exchange = await self.post(path, orjson.dumps(fields), fields["model"])
+        except ProviderError as error:
+            if error.reason != "ModelNotFound":
+                raise
+            raise ApiError(404, "not_found", f"/v1/{path} cannot be answered here: {error}") from None
+        kind = exchange.response.content_type
+        if kind != (EVENTS if fields.get("stream") else JSON):
+            exchange.response.close()
+            raise unavailable(self.route.host, f"answered with {failures.scrubbed(kind, exchange.token)[:80]}")
+        pieces = self._forwarded(exchange, kind)
+        try:
+            first = await anext(pieces, b"")
+        except BaseException:
+            exchange.response.close()
+            raise
+        return Forwarded(kind, _joined(first, pieces))
+
+    async def _forwarded(self, exchange: Exchange, kind: str) -> AsyncGenerator[bytes, None]:
+        with self._held.reading() as hold:
+            reading = self._reading(exchange, hold)
+            try:
+                if kind == JSON:
+                    body = await reading.whole()
+                    parsed(body, self.route.host)
+                    yield bytes(body)
+                else:
+                    async for piece in reading.pieces():
+                        yield piece
+            finally:
+                reading.finish()
 
     async def post(self, path: str, body: bytes, model: str) -> Exchange:
         """Sends one request; its answer has begun, with status 200. Raises ProviderError or ApiError."""
@@ -352,3 +329,11 @@ async def _after(first: Chunk, rest: AsyncGenerator[tuple[str, Chunk], None] | N
     finally:
         if rest is not None:
             await rest.aclose()
+
+
+async def _joined(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """All pieces. Closing it closes `rest`."""
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece

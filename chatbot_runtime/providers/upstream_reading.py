@@ -5,7 +5,7 @@ What is passed on has the shape of OpenAI's API, whatever the upstream sends.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from chatbot_runtime.providers.base import Chunk, ProviderError, Usage
 T = TypeVar("T")
 
 EVENTS = "text/event-stream"
+JSON = "application/json"
 DONE = b"[DONE]"
 MAX_WHOLE_BYTES = 8 * 1024 * 1024
 """Largest whole answer; the longest that models write are far below."""
@@ -95,6 +96,11 @@ class Reading:
                 raise unavailable(self._host, f"sent more than fits: at most {MAX_WHOLE_BYTES} bytes are read")
         return body
 
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """All of the body as it comes."""
+        while piece := await self._in_time(self._piece):
+            yield piece
+
     async def event(self) -> bytes | None:
         """The data of the next event; None at the end."""
         if not self._events and not self._ended:
@@ -132,6 +138,8 @@ class Reading:
     async def _piece(self) -> bytes:
         piece = await self._response.content.readany()
         self._total += len(piece)
+        if self._total > MAX_STREAM_BYTES:
+            raise unavailable(self._host, f"sent a stream of more than {MAX_STREAM_BYTES} bytes")
         return piece
 
     async def _fill(self) -> None:
@@ -142,8 +150,6 @@ class Reading:
             except TooLong:
                 raise unavailable(self._host, f"sent an event of more than {MAX_EVENT_BYTES} bytes") from None
             self._ended = not piece
-            if self._total > MAX_STREAM_BYTES:
-                raise unavailable(self._host, f"sent a stream of more than {MAX_STREAM_BYTES} bytes")
             if not self._hold(self._parser.held + sum(map(len, self._events))):
                 raise unavailable(self._host, "sent more than fits beside other answers")
 
