@@ -4,6 +4,7 @@ closed → open after several failures in a row, or at once when the next try wo
 request, a real one, may try → closed when its answer begins, else open again.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -39,7 +40,9 @@ class Circuit:
         self._refused_seconds = refused_seconds
         self._clocks = clocks
         self._failures = 0
-        self._until = 0.0
+        self._opened = 0.0
+        self._told: float | None = None
+        """Seconds that the provider asked for when it opened the circuit."""
         self._since: float | None = None
         self._round = 0
         """Grows with each change of state, so that an answer begun before it changes nothing after it."""
@@ -51,8 +54,11 @@ class Circuit:
 
     @property
     def pause(self) -> float:
-        """Seconds until the provider may be tried again."""
-        return max(0.0, self._until - self._clocks.steady())
+        """Seconds until the provider may be tried again; a changed setting counts at once."""
+        length = self._settings().retry_after_seconds if self._told is None else self._told
+        if self.reason in BY_TOKEN:
+            length = max(length, self._refused_seconds)
+        return max(0.0, self._opened + length - self._clocks.steady())
 
     def status(self) -> CircuitStatus:
         """As it is shown."""
@@ -69,7 +75,7 @@ class Circuit:
     def try_again(self) -> None:
         """The token has changed: a provider that refused it is asked with the next request."""
         if self.reason in BY_TOKEN:
-            self._until = 0.0
+            self._opened = -math.inf
 
     def begun(self, ticket: "Ticket") -> None:
         """An answer has begun. One failure more opens the circuit again until an answer has also come to its end."""
@@ -85,16 +91,13 @@ class Circuit:
 
     def failed(self, error: ProviderError) -> None:
         """No answer, or not to its end."""
-        settings = self._settings()
         self._failures += 1
-        if self.state == "closed" and error.reason not in AT_ONCE and self._failures < settings.after_failures:
+        few = self._failures < self._settings().after_failures
+        if self.state == "closed" and error.reason not in AT_ONCE and few:
             return
         if self._since is None:
             self._since = self._clocks.wall()
-        pause = settings.retry_after_seconds if error.retry_after is None else error.retry_after
-        if error.reason in BY_TOKEN:
-            pause = max(pause, self._refused_seconds)
-        self._until = self._clocks.steady() + pause
+        self._opened, self._told = self._clocks.steady(), error.retry_after
         self.error = ProviderError(error.reason, str(error))  # without the traceback, which holds the whole request
         self._become("open")
 

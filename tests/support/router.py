@@ -109,6 +109,7 @@ class World:
     models: dict[str, Model] = field(default_factory=lambda: {"org/tiny": Model(), "org/small": Model()})
     hub_status: int = 0
     hub_redirect: str = ""
+    hub_stalls: bool = False
     lacks: tuple[str, ...] = ()
     """Paths that this server does not have."""
 
@@ -142,7 +143,9 @@ def _record(world: World) -> Any:
         if not request.path.startswith("/ctl"):
             text = (await request.read()).decode(errors="replace")
             headers = dict(request.headers)
-            world.requests.append({"method": request.method, "path": request.path_qs, "headers": headers, "body": text})
+            seen = {"method": request.method, "path": request.path_qs, "headers": headers, "body": text}
+            peer = request.transport.get_extra_info("peername") if request.transport else None
+            world.requests.append({**seen, "peer": peer and tuple(peer)})
         return await handler(request)
 
     return record
@@ -224,9 +227,8 @@ class _Chats:
     async def models(self, request: web.Request) -> web.Response:
         if self._world.token_of(request) is None:
             return web.json_response(ERRORS[401], status=401)
-        how = self._world.behaviour
-        if how.name == "status":
-            return web.json_response(how.body or ERRORS.get(how.status, {"error": "made up"}), status=how.status)
+        if (plain := await _plain(request, self._world.behaviour)) is not None:
+            return plain
         return web.json_response({"object": "list", "data": [{"id": name} for name in self._world.models]})
 
     def _next(self) -> Behaviour:
@@ -393,6 +395,8 @@ class _Hub:
         self._world = world
 
     async def whoami(self, request: web.Request) -> web.Response:
+        if self._world.hub_stalls:
+            await asyncio.Event().wait()
         if (failed := self._failed()) is not None:
             return failed
         token = self._world.tokens.get(request.headers.get("Authorization", "").removeprefix("Bearer "))

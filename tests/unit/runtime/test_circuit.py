@@ -88,6 +88,13 @@ def test_the_pause_is_the_setting_or_what_the_provider_says_and_longer_after_a_r
     assert scene.circuit.enter() is not None
 
 
+def test_a_changed_pause_counts_at_once() -> None:
+    scene = Scene(FallbackSettings(after_failures=1, retry_after_seconds=600))
+    scene.fail()
+    scene.settings = FallbackSettings(after_failures=1, retry_after_seconds=5)
+    assert scene.circuit.pause == 5
+
+
 def opened(**settings: float) -> Scene:
     """A circuit whose pause is over."""
     scene = Scene(FallbackSettings.model_validate({"after_failures": 3, "retry_after_seconds": 30} | settings))

@@ -4,15 +4,20 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatbot_runtime.app import build
+from chatbot_runtime.chat_request import ChatRequest
+from chatbot_runtime.config import Config
 from chatbot_runtime.network import Peers
 from chatbot_runtime.providers.base import ProviderError
 from chatbot_runtime.rate import SharedRate
+from tests.support.router import GOOD, Router
 
 
 class Names(AbstractResolver):
@@ -148,6 +153,37 @@ async def test_one_who_stops_waiting_leaves_its_turn_to_others() -> None:
     now = 60.0
     assert await taken(rate(1, lambda: 1, lambda: now), 1) == 1
     assert list(limit._turns) == [0.0]
+
+
+async def test_two_whole_runtimes_share_what_is_set(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text('{"hf": {"requestsPerMinute": 8}, "fallback": {"to": "none"}}')
+    (tmp_path / "token").write_text(GOOD)
+    names = Names("10.0.0.1", "10.0.0.2")
+    with Router() as router:
+        config = Config(
+            phase="hf",
+            models=("org/tiny",),
+            base_url=router.url,
+            server="router",
+            allowed_hosts=("127.0.0.1",),
+            token_file=tmp_path / "token",
+            settings_file=settings,
+            peers="chatbot-peers",
+        )
+        runtimes = [build(config, clock=lambda: 1000.0, resolver=names) for _ in range(2)]
+        tasks = [asyncio.create_task(runtime.count_peers()) for runtime in runtimes]
+        await known([runtime.hosted.peers for runtime in runtimes if runtime.hosted], 2)
+        question = ChatRequest("org/tiny", ({"role": "user", "content": "hi"},))
+        for runtime in runtimes:
+            for _ in range(10):
+                with suppress(ProviderError):
+                    answer = await runtime.provider.answer(question)
+                    assert [chunk.finish_reason async for chunk in answer.chunks] == ["stop"]
+            await runtime.provider.close()
+        assert len(list(router.chats())) == 8
+    for task in tasks:
+        task.cancel()
 
 
 @given(
