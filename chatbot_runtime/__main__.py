@@ -1,4 +1,4 @@
-"""The command line: `python -m chatbot_runtime serve | ask | settings`. It must not know how any of them works.
+"""The command line: `python -m chatbot_runtime serve | ask | check | settings`. It must not know how any of them works.
 
 Each command imports what it needs itself, so that `ask` is quick.
 """
@@ -13,13 +13,20 @@ from pathlib import Path
 from chatbot_runtime.ask import EXIT_CODES, ask
 
 BAD_SETTINGS = 2
+CHECK_EXIT_CODES = """\
+exit codes:
+  0    the provider can be used
+  1    it cannot: the reason is named, with what helps
+  2    wrong settings or arguments
+  3    it could not be found out: who would know does not answer
+  130  stopped by Ctrl-C"""
 INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     arguments = _parser().parse_args(argv)
-    commands = {"serve": _serve, "ask": _ask, "settings": _settings}
+    commands = {"serve": _serve, "ask": _ask, "check": _check, "settings": _settings}
     try:
         return commands[arguments.command](arguments)
     except KeyboardInterrupt:
@@ -49,6 +56,22 @@ def _serve(arguments: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return BAD_SETTINGS
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from chatbot_runtime.check import check_config
+    from chatbot_runtime.config import Config, ConfigError
+
+    environ = dict(os.environ) | {"CHATBOT_PHASE": "hf"}
+    given = {"base_url": arguments.base_url, "token_file": arguments.token_file, "models": ",".join(arguments.model)}
+    environ |= {f"CHATBOT_{name.upper()}": value for name, value in given.items() if value}
+    try:
+        report = check_config(Config.from_env(environ))
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_SETTINGS
+    print(report.json() if arguments.output == "json" else report.text())
+    return report.exit_code
 
 
 def _settings(_: argparse.Namespace) -> int:
@@ -92,7 +115,7 @@ Ctrl-C stops it.
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="chatbot_runtime", description="The backend of a Chatbot.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="serve | ask | settings")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="serve | ask | check | settings")
 
     serve = commands.add_parser(
         "serve",
@@ -126,6 +149,19 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("--no-stream", dest="stream", action="store_false", help="wait for the whole answer")
     ask.add_argument("--output", choices=("text", "json"), default="text", help="json: one object, for scripts")
     ask.add_argument("--timeout", type=float, default=300, help="longest silence in seconds (default %(default)s)")
+
+    check = commands.add_parser(
+        "check",
+        help="look whether the provider of phase hf can be used",
+        description="Looks whether the token is good and the models are there, and says what helps. Asks no model a "
+        "question. Settings are those of `serve`; options given here win over the environment.",
+        epilog=CHECK_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument("--model", action="append", default=[], help="a model to look for (CHATBOT_MODELS); may repeat")
+    check.add_argument("--base-url", help="the server's address (CHATBOT_BASE_URL)")
+    check.add_argument("--token-file", help="file with the token (CHATBOT_TOKEN_FILE); a token is never an argument")
+    check.add_argument("--output", choices=("text", "json"), default="text", help="json: one object, for scripts")
 
     commands.add_parser("settings", help="list the settings of `serve` as a Markdown table")
     return parser

@@ -4,25 +4,37 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from aiohttp import web
+from aiohttp.abc import AbstractResolver
 
 from chatbot_runtime.access import KeyRing
 from chatbot_runtime.admission import Admission
-from chatbot_runtime.chat_request import ChatRequest
+from chatbot_runtime.check import explain
+from chatbot_runtime.circuit import Clocks
 from chatbot_runtime.config import Config, ConfigError
 from chatbot_runtime.connections import Connections, Limits
-from chatbot_runtime.contract import PodStatus, VerificationStatus
+from chatbot_runtime.contract import PodStatus
 from chatbot_runtime.drain import Drain
+from chatbot_runtime.fallback import Fallback
 from chatbot_runtime.http import Frame
 from chatbot_runtime.metrics import Metrics
+from chatbot_runtime.network import Peers
 from chatbot_runtime.openai_api import OpenAIApi
-from chatbot_runtime.providers.base import Provider, ProviderError
+from chatbot_runtime.providers.base import Provider
 from chatbot_runtime.providers.mock import MockProvider
+from chatbot_runtime.providers.servers import route_of
+from chatbot_runtime.providers.upstream import Times, Upstream
+from chatbot_runtime.rate import SharedRate
 from chatbot_runtime.settings import SettingsFile
+from chatbot_runtime.token_file import TokenFile
+from chatbot_runtime.verification import Verification
 
-VERIFY_AGAIN_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
-"""Waits between test questions of a new revision; the last one repeats."""
+RATE_WAIT_SECONDS = 2.0
+"""How long a request waits for its turn before it counts as one too many for the provider."""
+PEERS_SECONDS = 5.0
+"""How often the pods that share a limit are counted."""
 
 
 @dataclass(slots=True)
@@ -37,25 +49,18 @@ class Runtime:
     provider: Provider
     metrics: Metrics
     connections: Connections
-    verification: VerificationStatus = field(default_factory=VerificationStatus)
+    verification: Verification
+    hosted: "Hosted | None" = None
     last_beat: float = field(default_factory=time.monotonic)
 
     @property
     def unready(self) -> str:
         """Why this process takes no requests; empty if it does."""
-        if self.drain.draining:
-            return "shutting down"
-        if self.verification.verified or self._proven:
-            return ""
-        return self.verification.message or "the provider has not answered its test question yet"
-
-    @property
-    def _proven(self) -> bool:
-        """Whether other pods of this revision have had an answer already."""
-        return self.config.revision in self.settings.current.verified_revisions
+        return "shutting down" if self.drain.draining else self.verification.unready
 
     def status(self) -> PodStatus:
         """What the operator reads."""
+        hosted = self.hosted
         return PodStatus(
             chatbot=self.config.name,
             phase=self.config.phase,
@@ -63,9 +68,12 @@ class Runtime:
             ready=not self.unready,
             settings_hash=self.settings.hash,
             settings_error=self.settings.error,
+            token=hosted.upstream.token_state if hosted else "notNeeded",
             keys=self.keys.state if self.settings.current.access.mode == "APIKey" else "notNeeded",
             model=self.provider.models[0],
-            verification=self.verification,
+            fallback=hosted.fallback.reason if hosted else None,
+            circuits=hosted.fallback.circuits if hosted else (),
+            verification=self.verification.status,
         )
 
     def alive(self) -> bool:
@@ -79,36 +87,53 @@ class Runtime:
             await asyncio.sleep(self.config.live_seconds / 5)
 
     async def follow_files(self) -> None:
-        """Takes over, for ever, changed settings and keys."""
+        """Takes over, for ever, changed settings, keys and token."""
         while True:
             await asyncio.sleep(self.config.poll_seconds)
             before = self.settings.error
             if self.settings.poll():
                 self.metrics.settings_reloads.labels("used").inc()
+                self.verification.changed()
             elif self.settings.error != before:
                 self.metrics.settings_reloads.labels("refused").inc()
             self.keys.poll()
+            if self.hosted and self.hosted.token.poll():
+                self.hosted.fallback.token_changed()
+                self.verification.changed()
 
     async def verify(self) -> None:
         """Asks the provider of a new revision a one-token question until it answers; it is not ready before."""
-        question = ChatRequest(self.provider.models[0], ({"role": "user", "content": "Hello"},), max_tokens=1)
-        attempt = 0
-        while not (self.verification.verified or self._proven):
-            try:
-                answer = await self.provider.answer(question)
-                async for _ in answer.chunks:
-                    pass
-                self.verification = VerificationStatus(verified=True)
-            except ProviderError as error:
-                self.verification = VerificationStatus(reason=error.reason, message=str(error))
-                await asyncio.sleep(VERIFY_AGAIN_SECONDS[min(attempt, len(VERIFY_AGAIN_SECONDS) - 1)])
-                attempt += 1
+        await self.verification.run()
+
+    async def count_peers(self) -> None:
+        """Counts, for ever, the pods that share the provider's limit."""
+        if self.hosted:
+            await self.hosted.peers.follow(PEERS_SECONDS)
 
 
-def build(config: Config, provider: Provider | None = None, clock: Callable[[], float] = time.monotonic) -> Runtime:
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """What a process has only if its provider is a server elsewhere."""
+
+    upstream: Upstream
+    fallback: Fallback
+    token: TokenFile
+    peers: Peers
+
+
+def build(
+    config: Config,
+    provider: Provider | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    resolver: AbstractResolver | None = None,
+) -> Runtime:
     """All parts for `config`; `provider` in place of the one that the phase names. Raises ConfigError."""
     settings = SettingsFile(config.settings_file)
     metrics = Metrics()
+    hosted = None
+    if provider is None and config.phase == "hf":
+        hosted = _hosted(config, settings, metrics, clock, resolver)
+    own = provider or (hosted.upstream if hosted else _provider(config, settings))
     runtime = Runtime(
         config=config,
         settings=settings,
@@ -122,12 +147,19 @@ def build(config: Config, provider: Provider | None = None, clock: Callable[[], 
             clock=clock,
         ),
         drain=Drain(),
-        provider=provider or _provider(config, settings),
+        provider=hosted.fallback if hosted else own,
         metrics=metrics,
         connections=Connections(
             Limits(config.header_seconds, config.idle_seconds, config.write_seconds, config.max_connections),
             lambda cause: metrics.connections_ended.labels(cause).inc(),
         ),
+        verification=Verification(
+            own,
+            lambda: config.revision in settings.current.verified_revisions,
+            config.refused_seconds,
+            partial(explain, config, lambda: hosted.upstream.route, hosted.token) if hosted else None,
+        ),
+        hosted=hosted,
     )
     _observe(runtime)
     return runtime
@@ -146,19 +178,54 @@ def create_app(runtime: Runtime) -> web.Application:
         drain=runtime.drain,
         provider=runtime.provider,
         metrics=runtime.metrics,
+        fallback=lambda: runtime.hosted.fallback.reason if runtime.hosted else None,
+        forward=runtime.hosted.fallback.forward if runtime.hosted else None,
     )
     app.add_routes(api.routes())
     return app
 
 
 def _provider(config: Config, settings: SettingsFile) -> Provider:
-    """The one place that knows which phases there are."""
     if config.phase == "mock":
         return MockProvider(lambda: settings.current.mock)
     raise ConfigError(
         f"CHATBOT_PHASE: the phase {config.phase!r} is not available in this version of the runtime. "
-        "Available: mock. Set it to mock, or use a newer version."
+        "Available: mock, hf. Set it to one of them, or use a newer version."
     )
+
+
+def _hosted(
+    config: Config,
+    settings: SettingsFile,
+    metrics: Metrics,
+    clock: Callable[[], float],
+    resolver: AbstractResolver | None,
+) -> Hosted:
+    """A provider elsewhere, and what stands in for it."""
+    token, peers = TokenFile(config.token_file), Peers(config.peers, resolver)
+    upstream = Upstream(
+        route_of(config, resolver),
+        config.models,
+        token,
+        lambda: settings.current.hf,
+        Times(config.connect_seconds, config.chunk_seconds),
+    )
+    rate = SharedRate(
+        lambda: settings.current.hf.requests_per_minute,
+        lambda: peers.count,
+        wait_seconds=RATE_WAIT_SECONDS,
+        clock=clock,
+    )
+    fallback = Fallback(
+        upstream,
+        MockProvider(lambda: settings.current.mock),
+        lambda: settings.current.fallback,
+        admit=rate.take,
+        count=lambda result: metrics.provider_requests.labels(result).inc(),
+        refused_seconds=config.refused_seconds,
+        clocks=Clocks(clock, time.time),
+    )
+    return Hosted(upstream, fallback, token, peers)
 
 
 def _observe(runtime: Runtime) -> None:
@@ -169,4 +236,8 @@ def _observe(runtime: Runtime) -> None:
     metrics.held_bytes.set_function(lambda: runtime.admission.held_bytes)
     metrics.connections.set_function(lambda: len(runtime.connections.open))
     metrics.ready.set_function(lambda: float(not runtime.unready))
+    if hosted := runtime.hosted:
+        metrics.peers.set_function(lambda: hosted.peers.count)
+        for circuit in hosted.fallback.circuits:
+            metrics.circuit_open.labels(circuit.model).set_function(partial(hosted.fallback.is_open, circuit.model))
     metrics.info.labels(runtime.config.phase, runtime.config.revision).set(1)

@@ -26,7 +26,10 @@ _MEMORY = {b",": 48, b"[": 80, b"{": 256, b'"': 30}
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What a client asks for. `messages` begin with the chatbot's system prompt if it has one."""
+    """What a client asks for. `messages` begin with the chatbot's system prompt if it has one.
+
+    `fallback`: the client takes another provider's answer in place of none.
+    """
 
     model: str
     messages: tuple[Mapping[str, Any], ...]
@@ -35,18 +38,26 @@ class ChatRequest:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     parameters: Mapping[str, Any] | None = None
+    fallback: bool = True
 
 
 def parse(
-    body: bytes | bytearray, *, models: tuple[str, ...], names: Collection[str], system_prompt: str, max_messages: int
+    body: bytes | bytearray,
+    *,
+    models: tuple[str, ...],
+    names: Collection[str],
+    system_prompt: str,
+    max_messages: int,
+    text_only: bool = True,
+    fallback: bool = True,
 ) -> ChatRequest:
     """The request in `body`.
 
     `models`: what may be asked for, the default first; `names`: words that mean the default. Raises ApiError: 404
     for a model that is not there, else 400 naming the parameter.
     """
-    fields = _object(body)
-    messages = _messages(fields.get("messages"), max_messages)
+    fields = json_object(body)
+    messages = _messages(fields.get("messages"), max_messages, text_only)
     if system_prompt:
         messages = ({"role": "system", "content": system_prompt}, *messages)
     stream = _boolean(fields.get("stream"), "stream")
@@ -55,22 +66,23 @@ def parse(
     for name, (low, high) in _RANGES.items():
         _number(fields.get(name), name, low, high)
     return ChatRequest(
-        model=_model(fields.get("model"), models, names),
+        model=model_of(fields.get("model"), models, names),
         messages=messages,
         stream=stream,
         include_usage=_include_usage(fields.get("stream_options"), stream),
         max_tokens=_max_tokens(fields),
         stop=_stop(fields.get("stop")),
         parameters=fields,
+        fallback=fallback,
     )
 
 
 def text_of(message: Mapping[str, Any]) -> str:
-    """A message's text, its parts joined."""
+    """A message's text, its parts joined; parts that are no text say nothing."""
     content = message.get("content")
     if isinstance(content, str):
         return content
-    return "".join(part["text"] for part in content or ())
+    return "".join(part["text"] for part in content or () if part["type"] == "text")
 
 
 def memory_of(body: bytes | bytearray) -> int:
@@ -83,7 +95,8 @@ def memory_of(body: bytes | bytearray) -> int:
     return text + sum(size * body.count(mark) for mark, size in _MEMORY.items())
 
 
-def _object(body: bytes | bytearray) -> dict[str, Any]:
+def json_object(body: bytes | bytearray) -> dict[str, Any]:
+    """A body's fields. Raises ApiError 400."""
     if not body:
         raise bad_request("The body is empty: send a JSON object with 'messages'.", "body", "invalid_json")
     try:
@@ -96,7 +109,8 @@ def _object(body: bytes | bytearray) -> dict[str, Any]:
     return fields
 
 
-def _model(value: object, models: tuple[str, ...], names: Collection[str]) -> str:
+def model_of(value: object, models: tuple[str, ...], names: Collection[str]) -> str:
+    """The model that a request's `model` means. Raises ApiError."""
     if value is None or value == "":
         return models[0]
     if not isinstance(value, str):
@@ -114,17 +128,17 @@ def model_not_found(model: str, models: tuple[str, ...]) -> ApiError:
     return ApiError(404, "model_not_found", message, param="model")
 
 
-def _messages(value: object, most: int) -> tuple[Mapping[str, Any], ...]:
+def _messages(value: object, most: int, text_only: bool) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(value, list):
         raise bad_request("'messages' must be a list of messages.", "messages", "invalid_type")
     if not 1 <= len(value) <= most:
         raise bad_request(f"'messages' has {len(value)} entries; 1 to {most} are allowed.", "messages")
     for index, message in enumerate(value):
-        _check_message(message, f"messages[{index}]")
+        _check_message(message, f"messages[{index}]", text_only)
     return tuple(value)
 
 
-def _check_message(message: object, where: str) -> None:
+def _check_message(message: object, where: str, text_only: bool) -> None:
     if not isinstance(message, dict):
         raise bad_request(f"'{where}' must be an object with 'role' and 'content'.", where, "invalid_type")
     role = message.get("role")
@@ -135,16 +149,21 @@ def _check_message(message: object, where: str) -> None:
         return  # an earlier answer that only called tools
     if isinstance(content, list):
         for index, part in enumerate(content):
-            _check_part(part, f"{where}.content[{index}]")
+            _check_part(part, f"{where}.content[{index}]", text_only)
     elif not isinstance(content, str):
         raise bad_request(f"'{where}.content' must be a string or a list of text parts.", f"{where}.content")
 
 
-def _check_part(part: object, where: str) -> None:
+def _check_part(part: object, where: str, text_only: bool) -> None:
     if not isinstance(part, dict):
         raise bad_request(f"'{where}' must be an object with 'type' and 'text'.", where, "invalid_type")
-    if part.get("type") != "text":
+    kind = part.get("type")
+    if not isinstance(kind, str):
+        raise bad_request(f"'{where}.type' must be a string, 'text' for example.", f"{where}.type", "invalid_type")
+    if text_only and kind != "text":
         raise bad_request(f"'{where}.type' must be 'text': this chatbot reads only text.", f"{where}.type")
+    if kind != "text":
+        return  # whether a model can see is known where it runs
     if not isinstance(part.get("text"), str):
         raise bad_request(f"'{where}.text' must be a string.", f"{where}.text", "invalid_type")
 

@@ -5,17 +5,33 @@ settings file (`chatbot_runtime.settings`).
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from yarl import URL
 
 from chatbot_runtime.contract import Phase
 
 PREFIX = "CHATBOT_"
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
+HF_MAX_RUNNING = 256
+_HOST = re.compile(r"[A-Za-z0-9._:-]+")
+_MAY_HOLD_SECRETS = ("base_url",)
+"""Fields whose value is never repeated in a message: it may hold a password by mistake."""
+
+
+def _listed(value: object) -> object:
+    """Names separated by commas."""
+    if not isinstance(value, str):
+        return value
+    return tuple(dict.fromkeys(name for part in value.split(",") if (name := part.strip())))
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 class ConfigError(Exception):
@@ -40,7 +56,7 @@ class Config(BaseModel):
         "default", min_length=1, max_length=253, description="The chatbot's namespace; only shown in logs."
     )
     phase: Phase = Field(
-        "mock", description="Which provider answers: `mock`, `hf` or `local`. This version has `mock`."
+        "mock", description="Which provider answers: `mock`, `hf` or `local`. This version has `mock` and `hf`."
     )
     revision: str = Field(
         "dev",
@@ -54,6 +70,36 @@ class Config(BaseModel):
         None,
         description="Directory of API keys: each file is one client, its content the key. "
         "Without it `access.mode: APIKey` refuses everyone.",
+    )
+    models: Names = Field(
+        (),
+        description="Models that may be asked for, the default first, separated by commas; phase `mock` has its own.",
+    )
+    base_url: str = Field(
+        "https://router.huggingface.co/v1",
+        max_length=2048,
+        description="Address of the OpenAI-compatible server that answers in phase `hf`, with `/v1`.",
+    )
+    server: Literal["auto", "router", "openai"] = Field(
+        "auto",
+        description="What that server is: `router`: the Hugging Face router, `openai`: any other; `auto`: by its host.",
+    )
+    token_file: Path | None = Field(
+        None, description="File with the token for that server; may be missing, and is read again when it changes."
+    )
+    allowed_hosts: Names = Field(
+        ("router.huggingface.co", "huggingface.co"),
+        description="Hosts that may be asked and get the token, separated by commas; `*.example.com`: every "
+        "subdomain, `host:port`: only this port.",
+    )
+    ca_file: Path | None = Field(
+        None, description="File with certificates of authorities that are trusted besides the system's (PEM)."
+    )
+    peers: str = Field(
+        "",
+        max_length=253,
+        description="DNS name with the addresses of all pods of this chatbot, which share "
+        "`hf.requestsPerMinute`; empty: this is the only one.",
     )
     host: str = Field(
         "0.0.0.0",  # noqa: S104 - a pod must be reachable
@@ -88,6 +134,17 @@ class Config(BaseModel):
         300,
         description="Total time of one request, in seconds; an answer that is not complete by then ends with an error.",
     )
+    connect_seconds: Seconds = Field(
+        10,
+        description="Time to connect to the server of phase `hf`, in seconds; to its first byte: "
+        "`hf.timeoutSeconds` of the settings file.",
+    )
+    chunk_seconds: Seconds = Field(60, description="Longest silence of that server within an answer, in seconds.")
+    refused_seconds: Seconds = Field(
+        300,
+        description="Pause before that server is asked again after it has refused the token or the access, in "
+        "seconds; a changed token ends it.",
+    )
     header_seconds: Seconds = Field(
         10, description="Time a client has to send a request's line and headers, in seconds."
     )
@@ -113,7 +170,12 @@ class Config(BaseModel):
     max_connections: int = Field(
         4096, ge=1, description="Most open connections on the public port; further ones get 503."
     )
-    max_running: int = Field(512, ge=1, description="Most answers at once; further requests wait in the queue.")
+    max_running: int = Field(
+        512,
+        ge=1,
+        description="Most answers at once; further requests wait in the queue. "
+        f"In phase `hf` the default is {HF_MAX_RUNNING}.",
+    )
     max_queue: int = Field(512, ge=0, description="Most requests that wait; further ones get 503 at once.")
     queue_seconds: Seconds = Field(5, description="Longest wait in the queue, in seconds; then 503.")
     max_clients: int = Field(
@@ -125,8 +187,36 @@ class Config(BaseModel):
         10, description="`/livez` fails when the event loop has not moved for so long, in seconds."
     )
     poll_seconds: Seconds = Field(
-        1, description="How often settings file and API keys are looked at for a change, in seconds."
+        1, description="How often settings file, API keys and token are looked at for a change, in seconds."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_phase(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("phase") == "hf":
+            return {"max_running": HF_MAX_RUNNING} | given
+        return given
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_base_url(cls, text: str) -> str:
+        try:
+            url = URL(text)  # the parser of the client itself, so that both see the same host
+        except ValueError:
+            raise ValueError("it is not a URL") from None
+        if url.scheme not in ("http", "https") or not _HOST.fullmatch(url.raw_host or ""):
+            raise ValueError("it must begin with http:// or https:// and a host")
+        if url.raw_user is not None or url.raw_password is not None:
+            raise ValueError("it must not hold a user or a password: a token comes from CHATBOT_TOKEN_FILE")
+        if "?" in text or "#" in text:
+            raise ValueError("it must have neither a query nor a fragment")
+        return text.rstrip("/")
+
+    @model_validator(mode="after")
+    def _has_models(self) -> Self:
+        if self.phase == "hf" and not self.models:
+            raise ValueError("CHATBOT_MODELS: phase hf needs at least one model: name them, separated by commas")
+        return self
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -150,16 +240,22 @@ def settings_table() -> str:
     """All settings as a Markdown table: variable, default, meaning."""
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Config.model_fields.items():
-        default = "" if field.default is None else f"`{field.default}`"
+        default = field.default
+        if isinstance(default, tuple):
+            default = ",".join(default)
+        default = "" if default in (None, "") else f"`{default}`"
         lines.append(f"| `{variable_of(name)}` | {default} | {field.description} |")
     return "\n".join(lines) + "\n"
 
 
 def _problem(error: dict[str, Any]) -> str:
+    what = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        return what
     field = str(error["loc"][0])
-    what = str(error["msg"])
     if field == "phase":
         what = f"it must be one of {', '.join(get_args(Phase))}"
     default = Config.model_fields[field].default
     remedy = f"Correct it, or unset it for the default ({default})."
-    return f"{variable_of(field)}: the value {str(error['input'])[:80]!r} cannot be used: {what}. {remedy}"
+    value = "" if field in _MAY_HOLD_SECRETS else f" {str(error['input'])[:80]!r}"
+    return f"{variable_of(field)}: the value{value} cannot be used: {what}. {remedy}"

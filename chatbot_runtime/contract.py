@@ -54,7 +54,7 @@ class HfSettings(_Message):
     prompts and the token may go; None: as the process was told at its start.
     """
 
-    timeout_seconds: float = Field(default=60, gt=0)
+    timeout_seconds: float = Field(default=60, gt=0, le=86_400, allow_inf_nan=False)
     requests_per_minute: int = Field(default=60, ge=1)
     allowed_hosts: tuple[str, ...] | None = None
 

@@ -12,7 +12,7 @@ import orjson
 
 FIELDS = (
     "id", "method", "route", "status", "ms", "first_ms", "queue_ms", "bytes", "tokens", "stream", "model", "fallback",
-    "error", "client", "settings", "keys", "phase", "port", "internal_port", "running",
+    "error", "client", "settings", "keys", "phase", "port", "internal_port", "running", "replicas",
 )  # fmt: skip
 
 

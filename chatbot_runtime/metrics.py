@@ -69,6 +69,23 @@ class Metrics:
             ("cause",),
             registry=registry,
         )
+        self.provider_requests = Counter(
+            "chatbot_runtime_provider_requests",
+            "Requests to a provider elsewhere, by result: `ok`, `rejected` (the user's mistake), `limited` (not sent), "
+            "or the reason of the failure.",
+            ("result",),
+            registry=registry,
+        )
+        self.fallback_answers = Counter(
+            "chatbot_runtime_fallback_answers", "Answers by fallback, by reason.", ("reason",), registry=registry
+        )
+        self.circuit_open = Gauge(
+            "chatbot_runtime_circuit_open",
+            "1 if the provider is not asked for this model.",
+            ("model",),
+            registry=registry,
+        )
+        self.peers = Gauge("chatbot_runtime_peers", "Pods that share the provider's limit.", registry=registry)
         self.ready = Gauge("chatbot_runtime_ready", "1 if this process takes requests.", registry=registry)
         self.info = Gauge("chatbot_runtime_info", "What this process is.", ("phase", "revision"), registry=registry)
 

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -20,18 +20,18 @@ from aiohttp import hdrs, web
 from chatbot_runtime import json_text
 from chatbot_runtime.access import KeyRing, client_address
 from chatbot_runtime.admission import Admission
-from chatbot_runtime.chat_request import ChatRequest, memory_of, model_not_found, parse
+from chatbot_runtime.chat_request import ChatRequest, json_object, memory_of, model_not_found, model_of, parse
 from chatbot_runtime.config import Config
-from chatbot_runtime.contract import AccessSettings, RuntimeSettings
+from chatbot_runtime.contract import AccessSettings, FallbackReason, RuntimeSettings
 from chatbot_runtime.drain import Drain
 from chatbot_runtime.errors import ApiError, internal_error
 from chatbot_runtime.event_stream import DONE, EventStream
 from chatbot_runtime.metrics import Metrics
-from chatbot_runtime.providers.base import Answer, Chunk, Provider, ProviderError, Usage
+from chatbot_runtime.providers.base import Answer, Chunk, Forwarded, Provider, ProviderError, Usage
 
 log = logging.getLogger(__name__)
 
-NOT_SERVED = ("/v1/completions", "/v1/embeddings", "/v1/responses")
+OTHERS = ("/v1/completions", "/v1/embeddings", "/v1/responses")
 
 
 @dataclass(slots=True)
@@ -65,6 +65,10 @@ class OpenAIApi:
     drain: Drain
     provider: Provider
     metrics: Metrics
+    fallback: Callable[[], FallbackReason | None]
+    """Why another than the chosen provider answers now, if so."""
+    forward: Callable[[str, Mapping[str, Any]], Awaitable[Forwarded]] | None
+    """Asks the provider's server at another path; None if it has no server."""
 
     def routes(self) -> list[web.RouteDef]:
         """The public endpoints."""
@@ -73,7 +77,7 @@ class OpenAIApi:
             web.get("/v1/models", self.models),
             web.get("/v1/models/{id}", self.model),
             web.get("/v1/status", self.status),
-            *(web.post(path, self.not_served, expect_handler=_expect) for path in NOT_SERVED),
+            *(web.post(path, self.other, expect_handler=_expect) for path in OTHERS),
         ]
 
     async def models(self, request: web.Request) -> web.Response:
@@ -91,20 +95,26 @@ class OpenAIApi:
 
     async def status(self, _: web.Request) -> web.Response:
         """What a chat page needs. Open to everyone, so it names no models."""
-        return _json({"chatbot": self.config.name, "phase": self.config.phase, "fallback": None, "download": None})
+        state = {"phase": self.config.phase, "fallback": self.fallback(), "download": None}
+        return _json({"chatbot": self.config.name, **state})
 
-    async def not_served(self, request: web.Request) -> web.Response:
-        """OpenAI's other endpoints."""
-        self._client(request)
-        message = f"{request.path} is not available in phase {self.config.phase}: use POST /v1/chat/completions."
-        raise ApiError(404, "not_found", message)
+    async def other(self, request: web.Request) -> web.StreamResponse:
+        """OpenAI's other endpoints, as the provider's server answers them; never by fallback."""
+        if self.forward is None:
+            self._client(request)
+            message = f"{request.path} is not available in phase {self.config.phase}: use POST /v1/chat/completions."
+            raise ApiError(404, "not_found", message)
+        return await self._answered(request, self._forwarding(request.path.removeprefix("/v1/"), self.forward))
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/chat/completions`."""
+        return await self._answered(request, self._chatting)
+
+    async def _answered(self, request: web.Request, prepare: "Prepare") -> web.StreamResponse:
         stream = EventStream(request, self.config.heartbeat_seconds)
         try:
             async with self.drain.deadline(self.config.request_seconds):
-                return await self._admitted(request, stream)
+                return await self._admitted(request, stream, prepare)
         except ApiError as error:
             if not stream.started:
                 raise
@@ -125,21 +135,58 @@ class OpenAIApi:
         stream.response.force_close()
         return stream.response
 
-    async def _admitted(self, request: web.Request, stream: EventStream) -> web.StreamResponse:
+    async def _admitted(self, request: web.Request, stream: EventStream, prepare: "Prepare") -> web.StreamResponse:
         """Key and the client's own limits at the door; a slot only when there is something to answer."""
         record, access = request[RECORD], self.settings().access
         record.client, name = self._client(request)
         with self._share(name, access), self.admission.room() as take:
-            chat = self._parse(await self._body(request, take))
-            record.stream = chat.stream
+            answer = prepare(request, await self._body(request, take))
             before = time.monotonic()
             async with self.admission.slot():
                 waited = time.monotonic() - before
                 self.metrics.queue_seconds.observe(waited)
                 record.queue_ms = round(waited * 1000, 1)
-                if chat.stream:
-                    return await self._stream(chat, stream, record)
-                return await self._whole(chat, record)
+                return await answer(stream)
+
+    def _chatting(self, request: web.Request, body: bytearray) -> "Answering":
+        record = request[RECORD]
+        accepts = request.headers.get("x-chatbot-fallback", "").strip().lower() != "none"
+        chat = parse(
+            body,
+            models=self.provider.models,
+            names=(self.config.name,),
+            system_prompt=self.settings().system_prompt,
+            max_messages=self.config.max_messages,
+            text_only=self.provider.text_only,
+            fallback=accepts,
+        )
+        record.stream = chat.stream
+        if chat.stream:
+            return lambda stream: self._stream(chat, stream, record)
+        return lambda _: self._whole(chat, record)
+
+    def _forwarding(self, path: str, forward: Callable[[str, Mapping[str, Any]], Awaitable[Forwarded]]) -> "Prepare":
+        def prepare(_: web.Request, body: bytearray) -> Answering:
+            fields = json_object(body)
+            fields["model"] = model_of(fields.get("model"), self.provider.models, (self.config.name,))
+            if path == "responses" and (prompt := self.settings().system_prompt):
+                own = fields.get("instructions")
+                fields["instructions"] = f"{prompt}\n\n{own}" if isinstance(own, str) and own else prompt
+
+            async def answer(stream: EventStream) -> web.StreamResponse:
+                forwarded = await forward(path, fields)
+                async with aclosing(forwarded.pieces) as pieces:
+                    if forwarded.content_type == "application/json":
+                        body = b"".join([piece async for piece in pieces])
+                        return web.Response(body=body, content_type=forwarded.content_type)
+                    async for piece in pieces:
+                        await stream.send(piece)
+                await stream.response.write_eof()
+                return stream.response
+
+            return answer
+
+        return prepare
 
     def _share(self, name: str | None, access: AccessSettings) -> AbstractContextManager[None]:
         """Counts a request on its client; not on one who cannot be told from others."""
@@ -184,25 +231,20 @@ class OpenAIApi:
         request[RECORD].bytes = len(body)
         return body
 
-    def _parse(self, body: bytearray) -> ChatRequest:
-        return parse(
-            body,
-            models=self.provider.models,
-            names=(self.config.name,),
-            system_prompt=self.settings().system_prompt,
-            max_messages=self.config.max_messages,
-        )
-
     async def _whole(self, chat: ChatRequest, record: Record) -> web.Response:
         answer = await self.provider.answer(chat)
         message: dict[str, Any] = {"role": "assistant", "content": None}
+        choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": None}
         last = Chunk({})
         async with aclosing(answer.chunks) as chunks:
             async for last in chunks:
-                content = (message["content"] or "") + (last.delta.get("content") or "")
-                message.update(last.delta, content=content)
+                said, content = message["content"], last.delta.get("content")
+                message.update(last.delta, content=said if content is None else (said or "") + content)
+                if last.logprobs is not None:
+                    choice["logprobs"] = last.logprobs
         if last.finish_reason is None:
             raise _incomplete()
+        choice["finish_reason"] = last.finish_reason
         self._account(record, answer, last.usage)
         response = _json(
             {
@@ -210,7 +252,7 @@ class OpenAIApi:
                 "object": "chat.completion",
                 "created": int(time.time()),
                 "model": answer.model,
-                "choices": [{"index": 0, "message": message, "finish_reason": last.finish_reason}],
+                "choices": [choice],
                 "usage": last.usage.dump() if last.usage else None,
                 "chatbot": self._chatbot(answer),
             }
@@ -246,6 +288,8 @@ class OpenAIApi:
 
     def _account(self, record: Record, answer: Answer, usage: Usage | None) -> None:
         record.model, record.fallback = answer.model, answer.fallback
+        if answer.fallback:
+            self.metrics.fallback_answers.labels(answer.fallback).inc()
         if usage is not None:
             record.tokens = usage.completion_tokens
             self.metrics.prompt_tokens.inc(usage.prompt_tokens)
@@ -256,6 +300,12 @@ class OpenAIApi:
 
     def _model(self, model: str) -> dict[str, Any]:
         return {"id": model, "object": "model", "created": 0, "owned_by": self.config.name}
+
+
+Answering = Callable[[EventStream], Awaitable[web.StreamResponse]]
+"""Answers a request; on the stream if it wants one."""
+Prepare = Callable[[web.Request, bytearray], Answering]
+"""Reads a body. Raises ApiError."""
 
 
 class _ChunkForm:
@@ -275,10 +325,13 @@ class _ChunkForm:
 
     def chunk(self, chunk: Chunk) -> bytes:
         """A piece of the answer."""
+        delta = orjson.dumps(chunk.delta)
+        if chunk.logprobs is not None:
+            delta += b',"logprobs":' + orjson.dumps(chunk.logprobs)
         if chunk.finish_reason is None:
-            return self._choice + orjson.dumps(chunk.delta) + self._end
+            return self._choice + delta + self._end
         reason = b',"finish_reason":' + orjson.dumps(chunk.finish_reason) + b"}]"
-        return self._choice + orjson.dumps(chunk.delta) + reason + self._usage + b"}\n\n"
+        return self._choice + delta + reason + self._usage + b"}\n\n"
 
     def end(self, usage: Usage | None) -> bytes:
         """The usage if it was asked for, and `[DONE]`."""

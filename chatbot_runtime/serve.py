@@ -83,7 +83,8 @@ class _Process:
         internal_server = InternalServer(runtime, self._internal)
         internal_server.start()
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work()) for work in (runtime.beat, runtime.follow_files, runtime.verify)]
+            works = (runtime.beat, runtime.follow_files, runtime.count_peers, runtime.verify)
+            tasks = [group.create_task(work()) for work in works]
             ports = self._public.getsockname()[1], self._internal.getsockname()[1]
             log.info("listening", extra={"port": ports[0], "internal_port": ports[1], "phase": runtime.config.phase})
             if self._announce is not None:

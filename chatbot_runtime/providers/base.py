@@ -35,6 +35,7 @@ class Chunk:
     delta: Mapping[str, Any]
     finish_reason: str | None = None
     usage: Usage | None = None
+    logprobs: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +50,31 @@ class Answer:
     fallback: FallbackReason | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """Another endpoint's answer, as the provider's server gives it: JSON, or a stream of events.
+
+    Closing `pieces` ends the work behind it.
+    """
+
+    content_type: str
+    pieces: AsyncGenerator[bytes, None]
+
+
 class ProviderError(Exception):
     """A provider does not answer, before or after its first chunk. The message is for the client: no secrets.
 
-    `retry_after`: seconds, if the provider said when to come back.
+    `retry_after`: seconds, if the provider said when to come back. `counts`: it says something about the provider; not
+    if it is a limit of our own.
     """
 
-    def __init__(self, reason: FallbackReason, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self, reason: FallbackReason, message: str, retry_after: float | None = None, *, counts: bool = True
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.retry_after = retry_after
+        self.counts = counts
 
 
 class Provider(Protocol):
@@ -69,10 +85,16 @@ class Provider(Protocol):
         """What it can answer with, the default first; never empty."""
         ...
 
+    @property
+    def text_only(self) -> bool:
+        """Whether it reads nothing but text."""
+        ...
+
     async def answer(self, request: ChatRequest) -> Answer:
         """Begins an answer; returns when the first chunk is at hand, which may take long.
 
-        Raises ProviderError. Being cancelled ends the work behind it.
+        Raises ProviderError, or ApiError if the request is wrong in the provider's eyes. Being cancelled ends the work
+        behind it.
         """
         ...
 

@@ -40,6 +40,8 @@ class MockProvider:
     A stream comes at `mock.tokensPerSecond`; a whole answer at once.
     """
 
+    text_only = True
+
     def __init__(self, settings: Callable[[], MockSettings]) -> None:
         self._settings = settings
 

@@ -308,8 +308,8 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "the status is written though nothing has changed",
         "reconciler.py",
-        '        if status == raw.get("status"):\n            memory.held = memory.dark_since = None\n            return None',
-        "        if False:\n            return None",
+        "            memory.held = memory.dark_since = None\n            return None",
+        "            pass",
         "test_reconciler.py",
         "test_plan_walks.py",
     ),

@@ -80,13 +80,17 @@ def events(body: bytes) -> list[Any]:
 
 
 class RuntimeProcess:
-    """`python -m chatbot_runtime serve` (or `module`) with `settings` in the environment; a context manager."""
+    """`python -m chatbot_runtime serve` (or `module`) with `settings` in the environment; a context manager.
+
+    A setting whose name is in capitals is a variable of that very name: one that is not ours.
+    """
 
     def __init__(self, module: str = "chatbot_runtime", **settings: object) -> None:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("CHATBOT_")}
         environ |= {"CHATBOT_HOST": "127.0.0.1", "CHATBOT_PORT": "0", "CHATBOT_INTERNAL_PORT": "0"}
         environ |= {"CHATBOT_PRE_STOP_SECONDS": "0"}
-        environ |= {f"CHATBOT_{name.upper()}": str(value) for name, value in settings.items()}
+        for name, value in settings.items():
+            environ[name if name.isupper() else f"CHATBOT_{name.upper()}"] = str(value)
         command = [sys.executable, "-m", module, "serve"]
         self._process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
         self.pid = self._process.pid

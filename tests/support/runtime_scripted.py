@@ -22,6 +22,8 @@ log = logging.getLogger("scripted")
 class ScriptedProvider:
     """Answers by the script in the last message. `refuses` is the number of first questions that fail."""
 
+    text_only = True
+
     def __init__(self, refuses: int) -> None:
         self._refuses = refuses
 

@@ -18,8 +18,8 @@ _WAYS_OUT = ("CHATBOT_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY")
 
 _ANYWHERE: tuple[Mapping[str, Any], ...] = (
     # A policy knows no names, so any address may be meant; but never those where clouds keep a node's credentials.
-    {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
-    {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10", "fd00:ec2::/32"]}},
+    {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32"]}},
+    {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10", "fd00:ec2::/32", "fd20:ce::/32"]}},
     # Some network plugins do not count pods among the addresses.
     {"namespaceSelector": {}},
 )

@@ -1,8 +1,10 @@
 """Which addresses the administrator's list covers, hostile ones among them."""
 
 import pytest
+from yarl import URL
 
 from chatbot_operator.endpoints import Endpoint, allowed, endpoint
+from chatbot_runtime.network import is_allowed
 
 LIST = ("router.example.com", "*.team.example.com", "vllm.models.svc:8000", "[2001:db8::1]", "10.0.0.7:443")
 
@@ -60,6 +62,16 @@ def test_an_address_that_the_list_covers(url: str) -> None:
 @pytest.mark.parametrize("url", NOT_COVERED)
 def test_an_address_that_the_list_does_not_cover(url: str) -> None:
     assert not allowed(url, LIST)
+
+
+@pytest.mark.parametrize("url", [u for u in (*COVERED, *NOT_COVERED) if endpoint(u) and u.isascii()])
+def test_operator_and_runtime_read_the_list_alike(url: str) -> None:
+    """The runtime asks again before each request: what one lets through the other must not refuse."""
+    try:
+        parsed = URL(url)
+    except ValueError:
+        return  # the runtime does not even start with it
+    assert is_allowed(parsed, LIST) == allowed(url, LIST)
 
 
 def test_an_empty_list_covers_nothing() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from chatbot_runtime.contract import settings_hash
+from tests.support.hosted import Hosted, hosted
+from tests.support.router import Router
 from tests.support.runtime_process import FAST, RuntimeProcess, until
 
 
@@ -77,3 +79,18 @@ def tunable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tunable]:
     settings.write_text("{}")
     with RuntimeProcess(settings_file=settings, keys_dir=keys, poll_seconds=0.05) as process:
         yield Tunable(process, settings, keys)
+
+
+@pytest.fixture(scope="session")
+def shared_hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
+    """Phase hf; to be used through `hf`, which leaves nothing of one test to the next."""
+    with Router() as router, hosted(tmp_path_factory.mktemp("hosted"), router=router) as running:
+        running.ready()
+        yield running
+
+
+@pytest.fixture
+def hf(shared_hosted: Hosted) -> Hosted:
+    """Phase hf before a stand-in of the router, all well."""
+    shared_hosted.reset()
+    return shared_hosted

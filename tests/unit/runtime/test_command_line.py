@@ -29,12 +29,18 @@ def run(*arguments: str, environ: Mapping[str, str] | None = None, text: str = "
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("phase", ["hf", "local"])
-def test_serve_refuses_a_phase_that_it_does_not_have(phase: str) -> None:
-    ended = run("serve", environ={"CHATBOT_PHASE": phase, "CHATBOT_PORT": "0", "CHATBOT_INTERNAL_PORT": "0"})
+def test_serve_refuses_a_phase_that_it_does_not_have() -> None:
+    ended = run("serve", environ={"CHATBOT_PHASE": "local", "CHATBOT_PORT": "0", "CHATBOT_INTERNAL_PORT": "0"})
     assert ended.returncode == 2
-    assert ended.stderr.startswith(f"error: CHATBOT_PHASE: the phase {phase!r} is not available")
-    assert "Available: mock" in ended.stderr
+    assert ended.stderr.startswith("error: CHATBOT_PHASE: the phase 'local' is not available")
+    assert "Available: mock, hf" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_serve_in_phase_hf_needs_to_know_the_models() -> None:
+    ended = run("serve", environ={"CHATBOT_PHASE": "hf", "CHATBOT_PORT": "0", "CHATBOT_INTERNAL_PORT": "0"})
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: CHATBOT_MODELS: phase hf needs at least one model")
     assert "Traceback" not in ended.stderr
 
 
