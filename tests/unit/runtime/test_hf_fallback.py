@@ -205,3 +205,14 @@ def test_what_was_said_is_in_no_log(hf: Hosted) -> None:
     assert "secret prompt" not in log
     assert REPLIES[0][:20] not in log
     assert json.loads(process.lines[0])
+
+
+def test_a_host_that_the_administrator_takes_off_the_list_is_asked_no_more(hf: Hosted) -> None:
+    process = hf.use(fallback=MOCK, hf={"requestsPerMinute": 100_000, "allowedHosts": ["somewhere.else"]})
+    hf.router.requests.clear()
+    reply = process.ask()
+    assert (reply.json["model"], reply.header("x-chatbot-fallback")) == ("mock", "AccessDenied")
+    assert process.internal("/readyz").status == 200
+    assert hf.router.requests == []
+    process = hf.use(fallback=MOCK, hf={"requestsPerMinute": 100_000, "allowedHosts": ["127.0.0.1"]})
+    until(lambda: process.ask().json["model"] == "org/tiny", "it is asked again")
