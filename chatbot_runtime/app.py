@@ -68,7 +68,7 @@ class Runtime:
             ready=not self.unready,
             settings_hash=self.settings.hash,
             settings_error=self.settings.error,
-            token=hosted.upstream.token_state if hosted else "notNeeded",
+            token=hosted.token.state if hosted else "notNeeded",
             keys=self.keys.state if self.settings.current.access.mode == "APIKey" else "notNeeded",
             model=self.provider.models[0],
             fallback=hosted.fallback.reason if hosted else None,

@@ -58,9 +58,11 @@ def up(arguments: Sequence[str]) -> int:
     return 0
 
 
-def install(env: Mapping[str, str], images: Mapping[str, str], progress: Progress) -> None:
-    """Install the chart, or upgrade it, with the images that the cluster holds."""
-    values = []
+def install(
+    env: Mapping[str, str], images: Mapping[str, str], progress: Progress, settings: Sequence[str] = ()
+) -> None:
+    """Install the chart, or upgrade it, with the images that the cluster holds. `settings` are further `name=value`."""
+    values = [argument for setting in settings for argument in ("--set", setting)]
     for key, name in (("image", "chatbot-operator"), ("images.runtime", "chatbot-runtime")):
         if name in images:
             repository, _, tag = images[name].rpartition(":")

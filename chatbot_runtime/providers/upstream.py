@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 
 from chatbot_runtime.chat_request import ChatRequest
-from chatbot_runtime.contract import HfSettings, SecretState
+from chatbot_runtime.contract import HfSettings
 from chatbot_runtime.errors import ApiError
 from chatbot_runtime.network import open_session
 from chatbot_runtime.providers import failures
@@ -87,13 +87,6 @@ class Upstream:
     @property
     def models(self) -> tuple[str, ...]:
         return self._models
-
-    @property
-    def token_state(self) -> SecretState:
-        """As `/status` says it. Where none is needed, one that is not there is no fault."""
-        if not self.route.server.needs_token and self._token.state in ("missing", "empty"):
-            return "notNeeded"
-        return self._token.state
 
     async def answer(self, request: ChatRequest) -> Answer:
         body = orjson.dumps(chat_body(request, self.route.server))
@@ -172,7 +165,7 @@ class Upstream:
 
     def _usable_token(self) -> str:
         token = self._token
-        if token.state == "ok" or self.token_state == "notNeeded":  # noqa: S105 - a state, no token
+        if token.state == "ok" or (token.state in ("missing", "empty") and not self.route.server.needs_token):
             return token.value
         raise ProviderError("TokenRejected", f"{self.route.host} needs a token, and {token.problem}.")
 

@@ -87,6 +87,8 @@ class Behaviour:
     location: str = ""
     type: str = ""
     delay: float = 0.0
+    repeat: int = 1
+    """A stream says its pieces so many times."""
     times: int = 0
 
 
@@ -341,7 +343,7 @@ async def _stream(asked: dict[str, Any], how: Behaviour) -> AsyncIterator[bytes]
 def _deltas(how: Behaviour) -> list[dict[str, Any]]:
     if how.name == "tools":
         return [{"tool_calls": [{**_CALL, "index": 0}]}]
-    return [] if how.name == "error_first" else [{"content": piece} for piece in PIECES]
+    return [] if how.name == "error_first" else [{"content": piece} for piece in PIECES * how.repeat]
 
 
 async def _wrong(event: Callable[[dict[str, Any]], bytes], how: Behaviour) -> AsyncIterator[bytes]:

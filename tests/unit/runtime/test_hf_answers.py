@@ -199,7 +199,7 @@ def test_another_server_needs_no_token_and_names_its_own_model(tmp_path: Path) -
         router.tokens = {}
         with hosted(tmp_path, router=router, token=None, server="openai") as hf:
             hf.ready()
-            assert hf.process.status()["token"] == "notNeeded"
+            assert hf.process.status()["token"] == "missing"
             router.behave("other_model")
             assert hf.process.ask().json["model"] == "org/large"
             chunks = events(hf.process.ask(stream=True).body)[:-1]
