@@ -224,7 +224,7 @@ def run(access: ClusterAccess, row: Callable[[Patient], None]) -> None:
     with make_namespace(access) as namespace:
         bot = Bot(access, namespace)
         await_ready(bot.create(mock=MOCK, access=OPEN_DOOR, backend=FIXED))
-        with load(bot, REPLY, short=2, streams=2, pause=0.1) as running:
+        with load(bot, {"mock": [REPLY]}, short=2, streams=2, pause=0.1) as running:
             patient = Patient(bot, running, backend_pods(bot))
             row(patient)
             running.wait_more(20, 4)

@@ -34,6 +34,7 @@ LONGEST_SECONDS = 1800 if LONG else 280
 REPLIES = tuple(
     "This sentence is streamed word by word, so that it takes a while. " * 12 + end for end in ("One.", "Two.")
 )
+ANSWERS = {"mock": list(REPLIES)}
 MOCK = {"replies": [REPLIES[0]], "tokensPerSecond": 20}
 FIXED = {"replicas": 2, "autoscaling": {"enabled": False}}
 
@@ -132,7 +133,7 @@ def test_g3_f3_nothing_is_lost_in_rollouts_scale_downs_drains_and_deaths_of_the_
 ) -> None:
     bot.create(mock=MOCK, access=OPEN_DOOR, backend=FIXED).wait_ready(60)
     disturber = Disturber(bot, two_nodes)
-    with load(bot, *REPLIES, short=CLIENTS, streams=10, pause=0.05, longest_seconds=LONGEST_SECONDS) as running:
+    with load(bot, ANSWERS, short=CLIENTS, streams=10, pause=0.05, longest_seconds=LONGEST_SECONDS) as running:
         running.wait_more(1, 1)
         disturber.everything()
         while running.progress()[0] < SHORT or running.progress()[1] < STREAMS:
@@ -204,7 +205,7 @@ def controls(bot: Bot) -> Iterator[dict[str, Load]]:
         bot.kubectl("rollout", "status", f"deployment/{control.name}", "--timeout=60s")
     with ExitStack() as stack:
         yield {
-            control.name: stack.enter_context(load(bot, REPLIES[0], service=control.name, short=4, streams=3))
+            control.name: stack.enter_context(load(bot, ANSWERS, service=control.name, short=4, streams=3))
             for control in CONTROLS
         }
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.support.chatbot import Bot
-from tests.support.load_client import PROGRESS, REPORT, STARTED, STOP, Job, Tally
+from tests.support.load_client import PROGRESS, REPORT, STARTED, STOP, Answers, Job, Tally
 from tests.support.operator import wait_for
 
 SCRIPT = Path(__file__).with_name("load_client.py")
@@ -60,7 +60,8 @@ def service_url(bot: Bot, service: str = "") -> str:
 @contextmanager
 def load(
     bot: Bot,
-    *replies: str,
+    answers: Answers,
+    *,
     service: str = "",
     short: int = 4,
     streams: int = 4,
@@ -69,10 +70,10 @@ def load(
 ) -> Iterator[Load]:
     """Clients in a pod that ask one after the other, half of the short ones on connections that they keep.
 
-    Every answer must be one of `replies`. It starts once the first answer has come; it ends by itself.
+    Every answer must be one of `answers`. It starts once the first answer has come; it ends by itself.
     """
     name = f"load-{service or bot.name}"
-    job = Job(service_url(bot, service), replies, short, streams, pause, longest_seconds)
+    job = Job(service_url(bot, service), answers, short, streams, pause, longest_seconds)
     data = {
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -15,8 +15,10 @@ import aiohttp
 STOP = Path("/tmp/stop")  # noqa: S108 - of this pod alone
 STARTED, PROGRESS, REPORT = "STARTED", "PROGRESS ", "REPORT "
 FIRST_ANSWER_SECONDS = 30
-MODEL = "mock"
+MOCK = "mock"
 SHORT_TOKENS = 3
+Answers = dict[str, list[str]]
+"""By the model that says so: the whole answers it may give."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Job:
     """What to ask, and how hard. `pause` is each short client's rest between two questions, in seconds."""
 
     url: str
-    replies: tuple[str, ...]
+    answers: Answers
     short: int
     streams: int
     pause: float
@@ -41,30 +43,46 @@ class Tally:
     spans: list[tuple[float, float]] = field(default_factory=list)
 
 
-def wrong_with_answer(text: str, replies: tuple[str, ...]) -> str:
-    """Empty if this is a whole answer, cut at its token limit."""
+def untrue(said: dict[str, Any], answers: Answers) -> str:
+    """Empty if who answers is one who may, and the phase is his."""
+    model, chatbot = said["model"], said["chatbot"]
+    if model not in answers:
+        return f"unknown model {model!r}"
+    expected = {"phase": MOCK if model == MOCK else "hf", "fallback": None}
+    return "" if chatbot == expected else f"model {model!r} with {chatbot}"
+
+
+def wrong_with_answer(text: str, answers: Answers) -> str:
+    """Empty if this is a whole answer, a mock's cut at its token limit."""
     body = json.loads(text)
     (choice,) = body["choices"]
-    said = choice["message"]["content"]
-    if (body["object"], body["model"], choice["finish_reason"]) != ("chat.completion", MODEL, "length"):
+    content = choice["message"]["content"]
+    if problem := untrue(body, answers):
+        return problem
+    reason = "length" if body["model"] == MOCK else "stop"
+    if (body["object"], choice["finish_reason"]) != ("chat.completion", reason):
         return f"not well formed: {text[:300]}"
-    return "" if said and any(reply.startswith(said) for reply in replies) else f"unknown reply: {said[:100]}"
+    known = any(reply.startswith(content) for reply in answers[body["model"]])
+    return "" if content and known else f"unknown reply: {content[:100]}"
 
 
-def wrong_with_stream(text: str, replies: tuple[str, ...]) -> str:
-    """Empty if this is a whole stream: every word of a reply, one reason to finish, and the mark of the end."""
+def wrong_with_stream(text: str, answers: Answers) -> str:
+    """Empty if this is a whole stream of one model: a reply's every word, one reason to finish, the mark of the end."""
     events = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
     if not events or events[-1] != "[DONE]":
         return f"cut: …{text[-200:]}"
     chunks: list[dict[str, Any]] = [json.loads(event) for event in events[:-1]]
     if failed := [chunk for chunk in chunks if "error" in chunk]:
         return f"error in the stream: {failed[0]}"
+    if problem := untrue(chunks[0], answers):
+        return problem
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
     reasons = [choice["finish_reason"] for choice in choices if choice["finish_reason"]]
-    if {chunk["model"] for chunk in chunks} != {MODEL} or reasons != ["stop"]:
+    model = chunks[0]["model"]
+    if {chunk["model"] for chunk in chunks} != {model} or reasons != ["stop"]:
         return f"not well formed: finish reasons {reasons}: …{text[-300:]}"
     said = "".join(choice["delta"].get("content") or "" for choice in choices)
-    return "" if said in replies else f"unknown reply of {len(said)} characters: …{said[-100:]}"
+    return "" if said in answers[model] else f"unknown reply of {len(said)} characters: …{said[-100:]}"
 
 
 async def ask(session: aiohttp.ClientSession, job: Job, *, stream: bool) -> str:
@@ -77,7 +95,7 @@ async def ask(session: aiohttp.ClientSession, job: Job, *, stream: bool) -> str:
             text = await response.text()
             if response.status != 200:
                 return f"{response.status} {text[:300]}"
-        return (wrong_with_stream if stream else wrong_with_answer)(text, job.replies)
+        return (wrong_with_stream if stream else wrong_with_answer)(text, job.answers)
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError) as error:
         return f"{type(error).__name__}: {error}"
 
@@ -140,4 +158,4 @@ async def main(job: Job) -> None:
 if __name__ == "__main__":
     os.umask(0o077)
     given = json.loads(sys.argv[1])
-    asyncio.run(main(Job(**given | {"replies": tuple(given["replies"])})))
+    asyncio.run(main(Job(**given)))
