@@ -57,7 +57,7 @@ class Route:
     @property
     def host(self) -> str:
         """As people write it."""
-        return self.url.authority
+        return self.url.host_port_subcomponent or ""
 
     def check(self) -> None:
         """Raises ProviderError if nothing may be sent there."""
