@@ -58,7 +58,7 @@ class Route:
     @property
     def host(self) -> str:
         """As people write it."""
-        return self.url.authority
+        return self.url.host_port_subcomponent or ""
 
     def under(self, settings: HfSettings) -> "Route":
         """The same way under the administrator's list of now."""

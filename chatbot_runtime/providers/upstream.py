@@ -5,6 +5,8 @@ one endpoint and nowhere else: only if its host is allowed, and redirects are ne
 """
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
@@ -219,7 +221,8 @@ class Upstream:
         elif isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
             what = "cannot be reached: the proxy on the way there refuses"
         elif isinstance(error, aiohttp.ClientConnectorError):
-            what = f"cannot be reached: {error.os_error.strerror or 'no connection'}"
+            # Loops word the same error differently, some with the address in it.
+            what = f"cannot be reached: {os.strerror(error.os_error.errno or errno.ECONNREFUSED)}"
         elif isinstance(error, aiohttp.ServerDisconnectedError | OSError):
             what = "ended the connection without an answer"
         else:

@@ -71,6 +71,8 @@ BEHAVIOURS = {
     "tools": "calls a tool",
     "other_model": "says that another model answers",
     "echo": "an error that repeats headers and body of the request",
+    "late_end": "the end of the response comes some time after [DONE]",
+    "once": "answers one request on each connection, and ends it when the next one comes",
     "forgets": "closes each connection after its answer without saying so",
 }
 
@@ -184,6 +186,8 @@ class _Chats:
         asked = await request.json()
         if how.at == "headers" and how.name in ("stall", "cut"):
             return await _stop(request, how, None)
+        if how.name == "once" and self._is_used(request):
+            return await _stop(request, Behaviour("cut"), None)
         if (plain := await _plain(request, how)) is not None:
             return plain
         kind = "text/event-stream" if asked.get("stream") else "application/json"
@@ -203,6 +207,8 @@ class _Chats:
             number += 1
             if number == 2 and how.at == "middle" and how.name in ("stall", "cut"):
                 return await _stop(request, how, response)
+        if how.name == "late_end":
+            await asyncio.sleep(0.05)
         await response.write_eof()
         if how.name == "forgets" and request.transport is not None:
             request.transport.close()
@@ -232,6 +238,12 @@ class _Chats:
         if (plain := await _plain(request, self._world.behaviour)) is not None:
             return plain
         return web.json_response({"object": "list", "data": [{"id": name} for name in self._world.models]})
+
+    def _is_used(self, request: web.Request) -> bool:
+        """Whether this connection has brought a request before."""
+        assert request.transport is not None
+        peer = tuple(request.transport.get_extra_info("peername"))
+        return len([seen for seen in self._world.requests if seen["peer"] == peer]) > 1
 
     def _next(self) -> Behaviour:
         how = self._world.behaviour

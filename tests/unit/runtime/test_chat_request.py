@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatbot_runtime.chat_request import ROLES, ChatRequest, parse
+from chatbot_runtime.chat_request import ROLES, ChatRequest, parse, text_of
 from chatbot_runtime.errors import ApiError
 
 USER = {"role": "user", "content": "hi"}
@@ -110,6 +110,18 @@ def test_the_system_prompt_comes_before_the_clients_own() -> None:
     own = {"role": "system", "content": "own"}
     request = read({"messages": [own, USER]}, system_prompt="ours")
     assert request.messages == ({"role": "system", "content": "ours"}, own, USER)
+
+
+def test_parts_that_are_no_text_are_for_providers_that_can_see() -> None:
+    image = {"type": "image_url", "image_url": {"url": "https://x"}}
+    body = json.dumps({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, image]}]}).encode()
+    request = parse(body, models=("m",), names=(), system_prompt="", max_messages=9, text_only=False)
+    assert request.messages[0]["content"][1] == image
+    assert text_of(request.messages[0]) == "a"
+    for broken in ({"type": 5}, {"type": "text", "text": 5}, {}, 5):
+        body = json.dumps({"messages": [{"role": "user", "content": [broken]}]}).encode()
+        with pytest.raises(ApiError):
+            parse(body, models=("m",), names=(), system_prompt="", max_messages=9, text_only=False)
 
 
 def test_null_counts_as_not_given_and_unknown_parameters_are_kept() -> None:

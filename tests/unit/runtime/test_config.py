@@ -42,6 +42,40 @@ def test_a_bad_value_is_named_with_its_problem_and_the_remedy(variable: str, val
     assert "Correct it, or unset it for the default" in message
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://model.example/v1",
+        "model.example/v1",
+        "http://",
+        "http:///v1",
+        "http://user:secret@model.example/v1",
+        "http://secret@model.example/v1",
+        "http://model.example/v1?key=secret",
+        "http://model.example/v1#secret",
+        "http://model.example:secret/v1",
+        "http://[secret/v1",
+        "http://mod el.example/v1",
+    ],
+)
+def test_a_base_url_that_cannot_be_used_is_named_without_its_value(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config.from_env({"CHATBOT_BASE_URL": url})
+    assert str(caught.value).startswith("CHATBOT_BASE_URL: the value cannot be used: it ")
+    assert "secret" not in str(caught.value)
+
+
+def test_phase_hf_has_models_and_its_own_default_of_answers_at_once() -> None:
+    environ = {"CHATBOT_PHASE": "hf", "CHATBOT_MODELS": " a/b:fastest , c/d,a/b:fastest,,"}
+    config = Config.from_env(environ)
+    assert (config.models, config.max_running) == (("a/b:fastest", "c/d"), 256)
+    assert config.base_url == "https://router.huggingface.co/v1"
+    assert Config.from_env(environ | {"CHATBOT_MAX_RUNNING": "7"}).max_running == 7
+    assert Config.from_env({}).max_running == 512
+    with pytest.raises(ConfigError, match="CHATBOT_MODELS: phase hf needs at least one model"):
+        Config.from_env({"CHATBOT_PHASE": "hf"})
+
+
 def test_every_bad_value_is_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         Config.from_env({"CHATBOT_PORT": "x", "CHATBOT_MAX_RUNNING": "0"})

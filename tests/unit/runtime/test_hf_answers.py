@@ -178,6 +178,11 @@ def test_a_kept_connection_that_was_closed_meanwhile_is_not_seen_by_the_client(h
     assert len(list(hf.router.chats())) == 30
 
 
+def test_a_kept_connection_that_ends_when_it_is_used_again_is_replaced_once(hf: Hosted) -> None:
+    hf.router.behave("once")
+    assert [hf.process.ask(stream=number % 2 == 0).status for number in range(6)] == [200] * 6
+
+
 def test_a_request_that_may_have_been_read_is_not_sent_again(hf: Hosted) -> None:
     hf.router.behave("cut", at="headers")
     with_new_connections = [hf.process.ask().status for _ in range(3)]
@@ -187,8 +192,8 @@ def test_a_request_that_may_have_been_read_is_not_sent_again(hf: Hosted) -> None
 
 def test_the_connection_is_used_again_after_streams_and_after_errors(hf: Hosted) -> None:
     peers = set()
-    for number in range(10):
-        hf.router.behave("status", status=500) if number % 3 == 2 else hf.router.behave()
+    for number in range(12):
+        hf.router.behave(("ok", "late_end", "status")[number % 3], status=500)
         hf.process.ask(stream=number % 2 == 0)
         peers.add(hf.router.requests[-1]["peer"])
     assert len(peers) <= 2

@@ -177,7 +177,7 @@ def test_a_token_is_rotated_without_a_restart_and_without_a_failed_request(hf: H
 
 def test_requests_above_our_own_limit_wait_and_then_follow_the_fallback(hf: Hosted) -> None:
     limit: dict[str, Any] = {"requestsPerMinute": 3, "timeoutSeconds": 5}
-    process = hf.use(hf=limit, fallback=MOCK)  # those of the last minute count
+    process = hf.use(hf=limit, fallback=MOCK | {"afterFailures": 1})  # those of the last minute count
     reply = process.ask()
     assert reply.json["chatbot"]["fallback"] == "RateLimited"
     assert circuit(process) == ("closed", None)
@@ -186,6 +186,20 @@ def test_requests_above_our_own_limit_wait_and_then_follow_the_fallback(hf: Host
     assert 1 <= int(refused.header("retry-after") or 0) <= 60
     assert "at most 3 requests a minute" in refused.error["message"]
     assert hf.router.requests == []
+
+
+def test_a_probe_whose_client_leaves_or_is_mistaken_is_not_the_last(hf: Hosted) -> None:
+    process = hf.use(fallback=MOCK | {"afterFailures": 1, "retryAfterSeconds": 0})
+    hf.router.behave("status", status=500)
+    assert process.ask().json["model"] == "mock"
+    hf.router.behave("status", status=422)
+    assert process.ask().status == 422
+    hf.router.behave("stall")
+    with process.send("hello"):
+        until(lambda: circuit(process)[0] == "halfOpen", "it tries")
+    until(lambda: process.metric("chatbot_runtime_running_requests") == 0, "the client's leaving is noticed")
+    hf.router.behave()
+    assert process.ask().json["model"] == "org/tiny"
 
 
 def test_a_provider_that_is_silent_for_too_long_is_covered_too(hf: Hosted) -> None:

@@ -6,9 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
+
+import aiohttp
 
 from chatbot_runtime.app import build
 from chatbot_runtime.config import Config
+from chatbot_runtime.providers.upstream import Exchange
 from tests.support.hosted import Hosted, hosted
 from tests.support.router import Router
 from tests.support.runtime_process import CHAT, question, until
@@ -126,13 +130,7 @@ async def test_no_part_shows_the_token_when_it_is_printed(tmp_path: Path) -> Non
     hosted_parts = runtime.hosted
     assert hosted_parts is not None
     assert hosted_parts.token.value == CANARY
-    parts = [
-        runtime,
-        runtime.config,
-        hosted_parts,
-        hosted_parts.token,
-        hosted_parts.upstream,
-        hosted_parts.upstream.route,
-    ]
+    upstream, exchange = hosted_parts.upstream, Exchange(cast("aiohttp.ClientResponse", None), 0, CANARY)
+    parts = [runtime, runtime.config, hosted_parts, hosted_parts.token, upstream, upstream.route, exchange]
     assert not any(CANARY in repr(part) + str(part) for part in parts)
     assert CANARY not in json.dumps(runtime.status().model_dump(mode="json"))

@@ -1,12 +1,16 @@
 """When a pod of phase hf is ready, and what it says while it is not."""
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from chatbot_runtime.contract import PodStatus
+from chatbot_runtime.contract import FallbackReason, MockSettings, PodStatus
+from chatbot_runtime.providers.base import ProviderError
+from chatbot_runtime.providers.mock import MockProvider
+from chatbot_runtime.verification import Verification
 from tests.support.hosted import MODELS, QUIET, hosted, replace
 from tests.support.router import GOOD, Model, Router
 from tests.support.runtime_process import RuntimeProcess, until
@@ -90,6 +94,25 @@ def test_a_refused_token_is_not_tried_again_and_again_but_another_at_once(tmp_pa
         hf.ready()
 
 
+@pytest.mark.parametrize(
+    ("reason", "retry_after", "attempt", "pause"),
+    [
+        ("ProviderUnavailable", None, 0, 0.5),
+        ("ProviderUnavailable", None, 99, 10),
+        ("RateLimited", 60, 0, 60),
+        ("ModelNotFound", None, 2, 2),
+        ("TokenRejected", None, 0, 300),
+        ("AccessDenied", 5, 0, 300),
+        ("AccessDenied", 900, 0, 900),
+    ],
+)
+def test_the_pause_before_the_next_question_is_long_where_asking_again_is_no_use(
+    reason: FallbackReason, retry_after: float | None, attempt: int, pause: float
+) -> None:
+    verification = Verification(MockProvider(MockSettings), lambda: False, 300)
+    assert verification._pause(ProviderError(reason, "no", retry_after), attempt) == pause
+
+
 def test_changed_settings_end_the_pause(tmp_path: Path, router: Router) -> None:
     router.behave("status", status=403)
     with hosted(tmp_path, router=router, refused_seconds=600) as hf:
@@ -137,7 +160,8 @@ def test_a_hub_that_is_silent_blocks_neither_answers_nor_the_end(tmp_path: Path,
             router.behave()
             hf.ready()
             assert hf.process.ask().status == 200
-        assert hf.process.wait(5) == 0
+            hf.process.signal(signal.SIGINT)
+            assert hf.process.wait(5) == 0
 
 
 def test_a_host_that_is_not_allowed_is_not_asked_and_named(tmp_path: Path, router: Router) -> None:

@@ -252,6 +252,13 @@ def test_the_hub_is_asked_only_where_it_is_allowed(
     assert trap.seen == []
 
 
+def test_every_request_to_the_hub_is_looked_at_by_itself(trap: Trap) -> None:
+    hub = Hub(URL(f"http://localhost:{trap.port}"), CANARY, ("127.0.0.1",), None)
+    with pytest.raises(HubError, match="localhost may not be asked"):
+        hub.account()
+    assert trap.seen == []
+
+
 @pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "0.0.0.0"])
 def test_the_hub_is_not_asked_at_a_place_of_no_hub(token: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     leads_to(monkeypatch, address)
