@@ -1,11 +1,11 @@
-"""Which field of a mock's spec shows where in its children: one row each, with values to try. Pure.
+"""Which field of a spec shows where in its children: one row each, with values to try. Pure.
 
 `test_fields.py` holds the table against the CRD's schema: a field is in here, or in `LATER` with what it waits for.
 """
 
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -119,6 +119,31 @@ def _subset(shown: Shown, keys: Callable[[], Mapping[str, str]]) -> Shown:
     return Shown(shown.kind, shown.name, lambda o: {k: v for k, v in (shown.read(o) or {}).items() if k in known})
 
 
+def _hosted(spec: Spec) -> bool:
+    return bool(spec["phase"] == "hf")
+
+
+def _variable(name: str) -> Shown:
+    def read(container: Any) -> Any:
+        return next((v["value"] for v in container or () if v["name"] == name), None)
+
+    env = _container("env")
+    return Shown(env.kind, env.name, lambda o: read(env.read(o)))
+
+
+AMOUNTS = {"cpu": (("50m", "0.2"), ("1", 2)), "memory": (("96Mi", "134217728"), ("512Mi", "1Gi"))}
+AMOUNTS["ephemeral-storage"] = (("100Mi", "0.5Gi"), ("1Gi", "2Gi"))
+
+
+def _resources(phase: str) -> Iterator["Field"]:
+    """Requests and limits of a phase's pods."""
+    for resource, both in AMOUNTS.items():
+        for kind, values in zip(("requests", "limits"), both, strict=True):
+            shown = _amount(_container("resources", kind, resource))
+            path = f"{phase}.resources.{kind}.{resource}"
+            yield Field(path, values, shown, _quantity, needs=lambda spec: bool(spec["phase"] == phase))
+
+
 _LABELS = ({"team": "blue"}, {"team": "red", "stage": "test"})
 _NOTES = ({"example.com/note": "one"}, {"example.com/note": "two", "example.com/more": "x"})
 _SELECTORS = ({"type": "fake"}, {"kubernetes.io/os": "linux"})
@@ -141,33 +166,45 @@ FIELDS: tuple[Field, ...] = (
     Field("systemPrompt", ("Be brief.", "Sei höflich: 'so' \"so\" $(id) {{x}}"), _settings("systemPrompt")),
     Field("mock.replies", (["One."], ["One.", "Two: \u202e"]), _settings("mock", "replies")),
     Field("mock.tokensPerSecond", (7, 1000), _settings("mock", "tokensPerSecond")),
+    *_resources("mock"),
+    Field("phase", ("mock", "hf"), _template("metadata", "labels", names.PHASE_LABEL)),
     Field(
-        "mock.resources.requests.cpu", ("50m", "0.2"), _amount(_container("resources", "requests", "cpu")), _quantity
+        "hf.models",
+        (["team/one"], ["team/one", "team/two:fastest"]),
+        _variable("CHATBOT_MODELS"),
+        ",".join,
+        needs=_hosted,
     ),
     Field(
-        "mock.resources.requests.memory",
-        ("96Mi", "134217728"),
-        _amount(_container("resources", "requests", "memory")),
-        _quantity,
-    ),
-    Field("mock.resources.limits.cpu", ("1", 2), _amount(_container("resources", "limits", "cpu")), _quantity),
-    Field(
-        "mock.resources.limits.memory",
-        ("256Mi", "1Gi"),
-        _amount(_container("resources", "limits", "memory")),
-        _quantity,
+        "hf.baseURL",
+        ("https://router.huggingface.co/v1", "https://router.huggingface.co:443/v2"),
+        _variable("CHATBOT_BASE_URL"),
+        needs=_hosted,
     ),
     Field(
-        "mock.resources.requests.ephemeral-storage",
-        ("100Mi", "0.5Gi"),
-        _amount(_container("resources", "requests", "ephemeral-storage")),
-        _quantity,
+        "hf.tokenSecretRef",
+        ({"name": "mine", "key": "token"}, {"name": "mine", "key": "hf"}),
+        _volume("token", "secret"),
+        lambda ref: {
+            "secretName": ref["name"],
+            "items": [{"key": ref["key"], "path": "token"}],
+            "optional": True,
+            "defaultMode": 420,
+        },
+        needs=_hosted,
     ),
+    Field("hf.timeoutSeconds", (5, 120), _settings("hf", "timeoutSeconds"), float),
+    Field("hf.requestsPerMinute", (1, 600), _settings("hf", "requestsPerMinute")),
+    *_resources("hf"),
+    Field("network.httpProxy", ("http://proxy.example:3128",), _variable("HTTP_PROXY"), needs=_hosted),
+    Field("network.httpsProxy", ("http://proxy.example:3129",), _variable("HTTPS_PROXY"), needs=_hosted),
+    Field("network.noProxy", (".svc", ".svc,10.0.0.0/8"), _variable("NO_PROXY"), needs=_hosted),
     Field(
-        "mock.resources.limits.ephemeral-storage",
-        ("1Gi", "2Gi"),
-        _amount(_container("resources", "limits", "ephemeral-storage")),
-        _quantity,
+        "network.caBundleConfigMapRef",
+        ({"name": "ours", "key": "ca.crt"},),
+        _volume("ca", "configMap", "name"),
+        lambda ref: ref["name"],
+        needs=_hosted,
     ),
     Field("fallback.to", ("mock", "none"), _settings("fallback", "to")),
     Field("fallback.afterFailures", (2, 9), _settings("fallback", "afterFailures")),
@@ -237,12 +274,9 @@ FIELDS: tuple[Field, ...] = (
 )
 
 LATER: Mapping[str, str] = {
-    "phase": "only mock is built; the others keep what serves (test_operator_life.py)",
-    "hf": "phase hf",
     "local": "phase local",
     "web": "the web tier",
-    "network": "phases that go out",
-    "privacy": "phases that go out",
+    "privacy": "refused together with phase hf; test_network.py",
     "expose.host": "routes",
     "expose.gatewayRef": "routes",
     "expose.ingressClassName": "routes",
@@ -277,7 +311,7 @@ def inconsistencies(raw: Object, world: Mapping[Id, Object]) -> list[str]:
 
 
 def random_spec(rng: random.Random, changes: int) -> Spec:
-    """A valid spec of phase mock with that many changes from the smallest one."""
+    """A valid spec with that many changes from the smallest one."""
     spec: Spec = {"phase": "mock", "backend": {"autoscaling": {"minReplicas": 1}}}
     for _ in range(changes):
         mutate(spec, rng)
@@ -312,11 +346,13 @@ def _repair(spec: Spec, changed: str) -> None:
         expose.pop("loadBalancerSourceRanges", None)
     if expose.get("type", "ClusterIP") == "ClusterIP":
         expose.pop("externalTrafficPolicy", None)
-    limits, requests = (dig(spec, "mock", "resources", k) or {} for k in ("limits", "requests"))
-    for resource in ("cpu", "memory"):
-        low = {"cpu": "100m", "memory": "128Mi"}[resource]
-        if resource in limits and quantity(str(limits[resource])) < quantity(str(requests.get(resource, low))):
-            limits.pop(resource)
+    least = {"mock": {"cpu": "100m", "memory": "128Mi"}, "hf": {"cpu": "200m", "memory": "256Mi"}}
+    for phase, low in least.items():
+        limits, requests = (dig(spec, phase, "resources", k) or {} for k in ("limits", "requests"))
+        for resource in low:
+            asked = requests.get(resource, low[resource])
+            if resource in limits and quantity(str(limits[resource])) < quantity(str(asked)):
+                limits.pop(resource)
 
 
 def _put(spec: Spec, path: str, value: Any) -> None:

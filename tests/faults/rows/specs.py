@@ -78,24 +78,32 @@ async def no_refused_change(run: Run) -> None:
     await run.check(waive=() if not may_go_dark({"spec": spec}) else ("O9",))
 
 
-async def flip_flop(run: Run) -> None:
-    """Two versions of a mock in turns, every 0.2 s."""
-    lane, (name,) = run.lane, await start(run)
-    lane.lag = 10
-    times = 200 if run.scope.full else 40
-    for number in range(times):
-        await lane.patch(name, mock={"resources": {"requests": {"cpu": ("50m", "60m")[number % 2]}}})
-        await asyncio.sleep(0.2)  # the pace is what is tested
-    await lane.patch(name, mock={"resources": {"requests": {"cpu": "70m"}}})
-    began = time.monotonic()
-    await lane.settled(timeout=60)
-    run.tally.recovery.append(time.monotonic() - began)
-    for _, world in replay(lane.world.history[lane.namespace]):
-        deployments = [i for i in world if i.kind == DEPLOYMENT.name and i.name.startswith(name)]
-        assert len(deployments) <= 2, f"{len(deployments)} Deployments at once"
-    sets = [o for o in lane.world.of(lane.namespace, REPLICA_SET, name) if o["spec"]["replicas"]]
-    assert len(sets) == 1, f"{len(sets)} versions have pods at the end"
-    await run.check()
+def flip_flop(*versions: Spec) -> Callable[[Run], Awaitable[None]]:
+    """Two versions in turns, every 0.2 s, and then a third."""
+
+    async def script(run: Run) -> None:
+        lane, (name,) = run.lane, await start(run)
+        lane.lag = 10
+        times = 200 if run.scope.full else 40
+        for number in range(times):
+            await lane.patch(name, **versions[number % 2])
+            await asyncio.sleep(0.2)  # the pace is what is tested
+        await lane.patch(name, **versions[2])
+        began = time.monotonic()
+        await lane.settled(timeout=60)
+        run.tally.recovery.append(time.monotonic() - began)
+        for _, world in replay(lane.world.history[lane.namespace]):
+            deployments = [i for i in world if i.kind == DEPLOYMENT.name and i.name.startswith(name)]
+            assert len(deployments) <= 2, f"{len(deployments)} Deployments at once"
+        sets = [o for o in lane.world.of(lane.namespace, REPLICA_SET, name) if o["spec"]["replicas"]]
+        assert len(sets) == 1, f"{len(sets)} versions have pods at the end"
+        await run.check()
+
+    return script
+
+
+def _asking(cpu: str) -> Spec:
+    return {"mock": {"resources": {"requests": {"cpu": cpu}}}}
 
 
 async def recreated_at_once(run: Run) -> None:
@@ -208,7 +216,18 @@ ROWS: tuple[Row, ...] = (
         bad_version(TOO_LARGE, "Unschedulable"),
     ),
     Row("D5", "Each field changed after another", "No change that the API server refuses", no_refused_change),
-    Row("D6", "Two versions in turns every 0.2 s", "Only the last counts, always one ready endpoint", flip_flop),
+    Row(
+        "D6",
+        "Two versions in turns every 0.2 s",
+        "Only the last counts, always one ready endpoint",
+        flip_flop(_asking("50m"), _asking("60m"), _asking("70m")),
+    ),
+    Row(
+        "D6-phases",
+        "Two phases in turns every 0.2 s",
+        "Only the last counts, always one ready endpoint",
+        flip_flop({"phase": "hf"}, {"phase": "mock"}, {"phase": "hf"}),
+    ),
     Row("D7", "Spec changed while a rollout is stuck", "The new spec wins", changed_while_stuck),
     Row("D8", "Deleted and recreated at once", "A clean set for the new uid", recreated_at_once),
     Row("D10", "Many created at once, then all deleted (R9)", "All converge, all go", hundreds),
