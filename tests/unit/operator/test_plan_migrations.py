@@ -780,3 +780,14 @@ async def test_a_rollout_that_was_paused_for_a_change_that_is_not_to_be_goes_on(
     await world.settle()
     assert "paused" not in world.api.objects[BACKEND]["spec"]
     assert world.chatbot.status.serving_phase == "hf", "the one that was on its way"
+
+
+async def test_another_secret_for_the_token_is_another_provider_that_must_answer_first() -> None:
+    world = await settled({"phase": "hf"})
+    before = revision(world.chatbot.spec)
+    world.edit({"hf": {"tokenSecretRef": {"name": "another"}}})
+    assert revision(world.chatbot.spec) != before
+    world.edit({"hf": {"requestsPerMinute": 5, "timeoutSeconds": 5}})
+    after = revision(world.chatbot.spec)
+    world.edit({"hf": {"requestsPerMinute": 6, "timeoutSeconds": 6}})
+    assert revision(world.chatbot.spec) == after, "limits reach running pods"
