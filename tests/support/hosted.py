@@ -12,8 +12,8 @@ from tests.support.router import GOOD, Model, Router
 from tests.support.runtime_process import FAST, RuntimeProcess, until
 
 MODELS = ("org/tiny", "org/small")
-CHUNK_SECONDS = 0.4
-FIRST_SECONDS = 0.6
+CHUNK_SECONDS = 0.8
+FIRST_SECONDS = 1.0
 QUIET = FAST | {
     "hf": {"requestsPerMinute": 100_000, "timeoutSeconds": FIRST_SECONDS},
     "fallback": {"to": "none", "afterFailures": 100_000, "retryAfterSeconds": 0},
@@ -87,7 +87,7 @@ def hosted(
         "chunk_seconds": CHUNK_SECONDS,
         "connect_seconds": 1,
         "refused_seconds": 0.01,
-        "poll_seconds": 0.05,
+        "poll_seconds": 0.02,
         "name": "demo",
         "HF_ENDPOINT": router.hub,
         "NO_PROXY": "*",

@@ -182,7 +182,7 @@ def test_an_answer_that_takes_too_long_ends_with_an_error_and_its_work_is_ended(
     assert (reply.status, reply.error["code"]) == (503, "timeout")
     reply = scripted.ask("say a; wait 30; say b", stream=True)
     assert events(reply.body)[-1]["error"]["code"] == "timeout"
-    assert len(scripted.logged("aborted")) == before + 2
+    until(lambda: len(scripted.logged("aborted")) == before + 2, "both ends are logged")
 
 
 def test_a_failed_stream_closes_its_connection(scripted: RuntimeProcess) -> None:

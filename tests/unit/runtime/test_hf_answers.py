@@ -221,6 +221,7 @@ def test_the_router_names_the_model_as_it_was_asked_for(hf: Hosted) -> None:
 
 
 def test_many_streams_at_once_are_not_mixed_up(hf: Hosted) -> None:
+    hf.use(hf={"requestsPerMinute": 100_000, "timeoutSeconds": 20})
     hf.router.behave(delay=0.01)
     texts: list[str] = []
 
