@@ -64,6 +64,17 @@ def internal_error() -> ApiError:
     return ApiError(503, "internal_error", "The server could not answer this request. Please try again.")
 
 
+def repeats(message: str, prompt: str) -> bool:
+    """Whether a message quotes the beginning of a prompt, plainly or as JSON writes it."""
+    opening = prompt.strip()[:_OPENING]
+    forms = (" ".join(opening.split()), json_text.dump(opening).decode()[1:-1])
+    return len(opening) >= _SHORTEST and any(form in message for form in forms)
+
+
+_OPENING, _SHORTEST = 24, 4
+"""Characters: as much of a prompt as shows that it is quoted; a shorter one may be a word by chance."""
+
+
 def _type_of(status: int) -> str:
     if status == 429:
         return "rate_limit_error"

@@ -24,7 +24,7 @@ from chatbot_runtime.chat_request import ChatRequest, json_object, memory_of, mo
 from chatbot_runtime.config import Config
 from chatbot_runtime.contract import AccessSettings, FallbackReason, RuntimeSettings
 from chatbot_runtime.drain import Drain
-from chatbot_runtime.errors import ApiError, internal_error
+from chatbot_runtime.errors import ApiError, internal_error, repeats
 from chatbot_runtime.event_stream import DONE, EventStream
 from chatbot_runtime.metrics import Metrics
 from chatbot_runtime.providers.base import Answer, Chunk, Forwarded, Provider, ProviderError, Usage
@@ -115,14 +115,11 @@ class OpenAIApi:
         try:
             async with self.drain.deadline(self.config.request_seconds):
                 return await self._admitted(request, stream, prepare)
-        except ApiError as error:
+        except (ApiError, ProviderError) as error:
+            told = self._discreet(error if isinstance(error, ApiError) else _api_error(error))
             if not stream.started:
-                raise
-            failure = error.body
-        except ProviderError as error:
-            if not stream.started:
-                raise _api_error(error) from None
-            failure = _api_error(error).body
+                raise told from None
+            failure = told.body
         except (ConnectionError, web.HTTPException):
             raise
         except Exception:
@@ -134,6 +131,14 @@ class OpenAIApi:
         await stream.send(b"data: " + failure.dump() + b"\n\n")
         stream.response.force_close()
         return stream.response
+
+    def _discreet(self, error: ApiError) -> ApiError:
+        """Without a server's own words where they give the chatbot's system prompt away."""
+        body, prompt = error.body, self.settings().system_prompt
+        if not repeats(body.message, prompt):
+            return error
+        message = "The model's server does not accept this request; why it says that is not shown here."
+        return ApiError(error.status, body.code, message, param=body.param, retry_after=error.retry_after)
 
     async def _admitted(self, request: web.Request, stream: EventStream, prepare: "Prepare") -> web.StreamResponse:
         """Key and the client's own limits at the door; a slot only when there is something to answer."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import aiohttp
+import pytest
 
 from chatbot_runtime.app import build
 from chatbot_runtime.config import Config
@@ -134,3 +135,23 @@ async def test_no_part_shows_the_token_when_it_is_printed(tmp_path: Path) -> Non
     parts = [runtime, runtime.config, hosted_parts, hosted_parts.token, upstream, upstream.route, exchange]
     assert not any(CANARY in repr(part) + str(part) for part in parts)
     assert CANARY not in json.dumps(runtime.status().model_dump(mode="json"))
+
+
+@pytest.mark.parametrize(
+    "prompt", ["You are Zorgblat.", 'Line one\nis "quoted".\tAnd then some more of the same.', "ünï😀code prompt"]
+)
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_server_that_repeats_the_request_does_not_give_the_system_prompt_away(
+    hf: Hosted, prompt: str, status: int
+) -> None:
+    process = hf.use(systemPrompt=prompt)
+    for behaviour in ("echo", "status"):
+        said = {"error": {"message": f"cannot read: {prompt}"}}
+        hf.router.behave(behaviour, status=status, body=said if behaviour == "status" else None)
+        for stream in (False, True):
+            reply = process.ask(stream=stream)
+            assert reply.status == (400 if status == 400 else 503)
+            assert prompt[:9].encode() not in reply.body
+            assert "not shown" in reply.error["message"]
+    hf.router.behave("status", status=400, body={"error": {"message": "max_tokens is too large"}})
+    assert "max_tokens is too large" in process.ask().error["message"], "other words of the server are passed on"
