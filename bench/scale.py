@@ -4,6 +4,7 @@ It must not know how either works inside: it sees objects, the audit log and /pr
 """
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.audit import AuditTail, Call, tally
+from bench.audit import WRITES, AuditTail, Call, tally
 from bench.scope import CHATBOT, USAGE, Result, Watch, apply_chatbots, audit
 from bench.stock_operator import PLACEHOLDER, PROMPT
 from tests.support.chatbot import ACCOUNT, Bot
@@ -31,7 +32,9 @@ SETTLED_SECONDS = 60.0
 CALM_SECONDS = 8.0
 CHANGES = 60
 CHANGE_TIMEOUT = 60.0
-FAKE_NODES = 4
+PODS_A_NODE = 250
+"""Of two a chatbot; a fake node has CPU for 320."""
+
 Tell = Callable[[str], None]
 
 
@@ -75,7 +78,8 @@ class Fleet:
 
 def fleet(name: str, count: int, tell: Tell) -> Fleet:
     """Measure the operator `name` ("ours" or "stock") with `count` chatbots."""
-    with fresh_control_plane(fake_nodes=FAKE_NODES) as access, OPERATORS[name](access) as subject:
+    nodes = math.ceil(2 * count / PODS_A_NODE)
+    with fresh_control_plane(fake_nodes=max(2, nodes)) as access, OPERATORS[name](access) as subject:
         return _measure(name, access, subject, count, tell)
 
 
@@ -103,6 +107,11 @@ def _measure(name: str, access: ClusterAccess, subject: Subject, count: int, tel
         tail.until_calm(subject.user, calm=CALM_SECONDS, timeout=300)
         subject.restart()
         restart = tail.until_calm(subject.user, calm=CALM_SECONDS, timeout=300 + count)
+        written = [call for call in restart if call.user == subject.user and call.verb in WRITES]
+        tell(
+            "written after the restart: "
+            + (", ".join(sorted({f"{c.verb} {c.resource}" for c in written})) or "nothing")
+        )
     return Fleet(
         operator=name,
         count=count,
