@@ -107,11 +107,8 @@ def _measure(name: str, access: ClusterAccess, subject: Subject, count: int, tel
         tail.until_calm(subject.user, calm=CALM_SECONDS, timeout=300)
         subject.restart()
         restart = tail.until_calm(subject.user, calm=CALM_SECONDS, timeout=300 + count)
-        written = [call for call in restart if call.user == subject.user and call.verb in WRITES]
-        tell(
-            "written after the restart: "
-            + (", ".join(sorted({f"{c.verb} {c.resource}" for c in written})) or "nothing")
-        )
+        written = {f"{c.verb} {c.resource}" for c in restart if c.user == subject.user and c.verb in WRITES}
+        tell(f"written after the restart: {', '.join(sorted(written)) or 'nothing'}")
     return Fleet(
         operator=name,
         count=count,

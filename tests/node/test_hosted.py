@@ -1,5 +1,6 @@
 """Phase hf on a real node: the token comes, is wrong, is mended; the provider dies and comes back; people chat on."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.needs("pods run")
 GOOD = "hf_the_canary_that_must_not_sing"
 MOCK = {"replies": ["A canned answer."], "tokensPerSecond": 1000}
 SECONDS = 30
+CHECK = ("python", "-m", "chatbot_runtime", "check", "--output", "json")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,9 @@ def test_the_token_comes_late_is_wrong_and_is_mended_and_nobody_notices(bot: Bot
     secret(bot, "hf_wrong")
     condition = bot.wait_reason("TokenRejected", SECONDS)
     assert "What served before goes on." in condition["message"]
+    new = bot.get("pods", "-l", "chatbot-operator.dev/phase=hf")["items"][0]["metadata"]["name"]
+    checked = json.loads(bot.kubectl("exec", new, "--", *CHECK, check=False))
+    assert (checked["usable"], checked["reason"]) == (False, "TokenRejected")
     assert say(bot) == ("mock", "A canned answer.", None)
     secret(bot, GOOD)
     bot.wait_ready(SECONDS)
@@ -89,6 +94,7 @@ def test_the_provider_dies_pods_restart_meanwhile_and_all_is_well_again_by_itsel
     for _ in range(8):
         assert say(bot) == ("mock", "A canned answer.", "ProviderUnavailable")
     condition = bot.wait_reason("ProviderUnavailable", SECONDS)
+    assert bot.status()["readyReplicas"] == 2
     assert "The demo answers meanwhile." in condition["message"]
     assert bot.condition("FallbackActive")["status"] == "True"
     asked.start()

@@ -12,6 +12,9 @@ from chatbot_operator.checks.base import Context, Verdict
 from chatbot_operator.endpoints import endpoint
 from chatbot_operator.observe import Pod
 
+CHECK = "<check>"
+"""Stands in a remedy for the command that asks the troubled pod for details: others may be of another phase."""
+
 TOKEN_STATES = {
     "missing": "does not exist, or has no key {key}",
     "empty": "holds nothing under the key {key}",
@@ -66,13 +69,13 @@ def access_denied(c: Context) -> Verdict | None:
         c,
         Reason.ACCESS_DENIED,
         "Give the token the right to call inference providers, accept the model's licence, or add credits; "
-        f"details: {_ask_a_pod(c)}",
+        f"details: {CHECK}",
     )
 
 
 def model_not_found(c: Context) -> Verdict | None:
     """The provider does not have the model."""
-    return _verdict(c, Reason.MODEL_NOT_FOUND, f"Correct {c.chatbot.spec.phase}.models; what there is: {_ask_a_pod(c)}")
+    return _verdict(c, Reason.MODEL_NOT_FOUND, f"Correct {c.chatbot.spec.phase}.models; what there is: {CHECK}")
 
 
 def rate_limited(c: Context) -> Verdict | None:
@@ -90,7 +93,7 @@ def provider_unavailable(c: Context) -> Verdict | None:
         c,
         Reason.PROVIDER_UNAVAILABLE,
         "It is tried again by itself. If that lasts, see the provider's status page, spec.network for a proxy, or "
-        f"raise hf.timeoutSeconds; details: {_ask_a_pod(c)}",
+        f"raise hf.timeoutSeconds; details: {CHECK}",
     )
 
 
@@ -113,7 +116,9 @@ def _verdict(c: Context, reason: Reason, remedy: str, told_as: Reason | None = N
     status = pod.report.status if pod.report else None
     message = status.verification.message.rstrip(".") if status and not pod.ready else ""
     said = f": {message}." if message else "."
-    return Verdict(told_as or reason, f"Pod {pod.ref.name}: {what}{said}{_meanwhile(c)} {remedy}")
+    command = f"kubectl exec -n {c.namespace} {pod.ref.name} -- python -m chatbot_runtime check"
+    text = f"Pod {pod.ref.name}: {what}{said}{_meanwhile(c)} {remedy.replace(CHECK, command)}"
+    return Verdict(told_as or reason, text)
 
 
 def _troubled(c: Context, reason: Reason) -> Iterator[Pod]:
@@ -145,7 +150,3 @@ def _meanwhile(c: Context) -> str:
 
 def _log(c: Context) -> str:
     return f"kubectl logs -n {c.namespace} deployment/{c.backend_ref.name} --all-containers"
-
-
-def _ask_a_pod(c: Context) -> str:
-    return f"kubectl exec -n {c.namespace} deployment/{c.backend_ref.name} -- python -m chatbot_runtime check"
