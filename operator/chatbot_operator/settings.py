@@ -37,7 +37,7 @@ class Settings(BaseModel):
         "`*.example.com` for every name below it, either with `:port`. `huggingface.co` is asked what is wrong with "
         "a token or a model.",
     )
-    workers: int = Field(4, ge=1, le=64, description="Chatbots that are reconciled at once.")
+    workers: int = Field(8, ge=1, le=64, description="Chatbots that are reconciled at once; most of it is waiting.")
     resync_seconds: float = Field(60, gt=0, description="Seconds between two full lists of every kind.")
     retry_first_seconds: float = Field(0.5, gt=0, description="First pause after a failed reconcile; it doubles.")
     retry_longest_seconds: float = Field(60, gt=0, description="Longest pause after a failed reconcile.")
