@@ -1,0 +1,95 @@
+"""The real nginx with the configuration that ships, on a free port. It must not know the page or the runtime."""
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from chatbot_operator.desired.nginx import CONF_KEY, PAGE_KEY, Page, WebServer, nginx_conf, page_text
+from tests.support.runtime_process import Reply, RuntimeProcess, until
+from tests.web import tools
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Nginx(RuntimeProcess):
+    """A context manager. It talks to nginx as its base class talks to the runtime."""
+
+    def __init__(self, backend_port: int, page: Page | None = None, root: Path | None = None, **settings: Any) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="web-")
+        base = Path(self._folder.name)
+        # The workers run as another user than root.
+        base.chmod(0o755)
+        self.config, self.scratch = base / "config", base / "scratch"
+        self.config.mkdir()
+        self.scratch.mkdir()
+        self.scratch.chmod(0o777)
+        self.settings = WebServer(
+            **{
+                "backend_host": "127.0.0.1",
+                "backend_port": backend_port,
+                "listen_host": "127.0.0.1",
+                "listen_port": free_port(),
+                "page_dir": str(root or tools.page()),
+                "config_dir": str(self.config),
+                "scratch_dir": str(self.scratch),
+            }
+            | settings
+        )
+        self.port = self.settings.listen_port
+        self.url = f"http://127.0.0.1:{self.port}"
+        (self.config / CONF_KEY).write_text(nginx_conf(self.settings))
+        self.tell(page or Page(chatbot="demo", title="Demo"))
+        self.log = base / "log"
+
+    def tell(self, page: Page) -> None:
+        """Another config.json, as a changed ConfigMap brings it."""
+        new = self.config / "new"
+        new.write_text(page_text(page))
+        new.rename(self.config / PAGE_KEY)
+
+    def __enter__(self) -> Self:
+        command = (tools.program("nginx"), "-c", str(self.config / CONF_KEY), "-g", "daemon off;")
+        with self.log.open("w") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        self.pid = self._process.pid
+        until(lambda: self._answers() or not self.alive, "nginx listens")
+        assert self.alive, self.log.read_text()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.alive:
+            self.signal(signal.SIGTERM)
+        self._process.wait(10)
+        self._folder.cleanup()
+
+    def wait(self, seconds: float = 15) -> int:
+        """The exit code; fails if it does not end."""
+        return self._process.wait(seconds)
+
+    def _answers(self) -> bool:
+        try:
+            return self.get("/healthz").status == 200
+        except OSError:
+            return False
+
+    def get(self, path: str, **headers: str) -> Reply:
+        """One GET; in header names `_` is `-`."""
+        return self.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+    def workers(self) -> list[int]:
+        """The worker processes."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(pid) for pid in children.split() if os.path.exists(f"/proc/{pid}")]  # noqa: PTH110 - it is no path
