@@ -1,4 +1,4 @@
-"""The two files of a web pod: nginx's whole configuration, and what the page is told. Pure; it must not know Kubernetes.
+"""The two files of a web pod: nginx.conf, and what the page is told. Pure; it must not know Kubernetes.
 
 nginx.conf takes numbers, paths and a host name, each of a closed form: nothing that a person writes in a spec for
 people to read gets into it. Those texts are in config.json, which nginx only hands out.
