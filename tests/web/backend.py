@@ -159,6 +159,12 @@ def _handler(backend: Backend) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
             backend.lines.append(f"{self.command} {self.path}")
 
+        def handle(self) -> None:
+            try:
+                super().handle()
+            except ConnectionError:
+                backend.lines.append("the client was gone")
+
         def do_GET(self) -> None:
             if backend.hold is not None:
                 backend.hold.wait(60)

@@ -112,21 +112,23 @@ function useStatus(setConfig: (config: PageConfig) => void) {
     let timer: ReturnType<typeof setTimeout> | undefined;
     let ended = false;
     let looking = false;
-    let lookedAtConfig = 0;
     const visit = async () => {
       if (looking) return;
       looking = true;
       clearTimeout(timer);
+      // config.json changes without a restart, and comes from elsewhere: neither waits for the other.
+      const config = fetchConfig().then(
+        (found) => {
+          if (!ended) setConfig(found);
+          return found.suspended;
+        },
+        () => true,
+      );
       const found = await lookOnce();
-      if (ended) return;
-      setState(found);
-      const unsettled = found.away !== null || found.status?.download != null;
-      if (unsettled || Date.now() - lookedAtConfig >= LATER_MS) {
-        lookedAtConfig = Date.now();
-        await fetchConfig().then(setConfig, () => (lookedAtConfig = 0));
-      }
+      if (!ended) setState(found);
+      const unsettled = (await config) || found.away !== null || found.status?.download != null;
       looking = false;
-      if (!ended) timer = setTimeout(again, unsettled || lookedAtConfig === 0 ? SOON_MS : LATER_MS);
+      if (!ended) timer = setTimeout(again, unsettled ? SOON_MS : LATER_MS);
     };
     const again = () => {
       if (document.hidden) timer = setTimeout(again, SOON_MS);
