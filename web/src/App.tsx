@@ -1,5 +1,5 @@
 // The page: puts the parts together, and has the keys that work everywhere.
-import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from 'react';
+import { useEffect, useMemo, useRef, useState, useSyncExternalStore } from 'react';
 import { Chats } from './chats';
 import { Composer } from './Composer';
 import type { ComposerHandle } from './Composer';
@@ -69,28 +69,20 @@ export function App() {
   const running = view.running.has(chat.id);
   const locked = ['missing', 'wrong', 'checking', 'unchecked'].includes(service.keyState);
 
-  const send = useCallback(
-    (value: string) => {
-      const taken = chats.send(value);
-      if (taken) follow(true);
-      return taken;
-    },
-    [chats, follow],
-  );
-  const actions = useMemo(
-    () => ({
-      retry: (id: string) => {
-        chats.retry(id);
-        follow(true);
-      },
-      edit: (id: string, value: string) => {
-        const taken = chats.edit(id, value);
-        if (taken) follow(true);
-        return taken;
-      },
-    }),
-    [chats, follow],
-  );
+  const actions = useMemo(() => {
+    const asked = (taken: boolean) => {
+      if (!taken) return false;
+      follow(true);
+      // The button that was pressed is gone. Where there is no keyboard, none is to pop up.
+      if (matchMedia('(hover: hover)').matches) composer.current?.focus();
+      return true;
+    };
+    return {
+      send: (value: string) => asked(chats.send(value)),
+      retry: (id: string) => asked(chats.retry(id)),
+      edit: (id: string, value: string) => asked(chats.edit(id, value)),
+    };
+  }, [chats, follow]);
   const list = useMemo(() => {
     const then = (act: () => void) => {
       act();
@@ -138,7 +130,7 @@ export function App() {
         <div className="scroller" ref={scroller} tabIndex={0} role="region" aria-label={text.conversation}>
           <div className="column" ref={content}>
             {chat.messages.length === 0 ? (
-              <Welcome config={service.config} choose={locked ? undefined : send} />
+              <Welcome config={service.config} choose={locked ? undefined : actions.send} />
             ) : (
               chat.messages.map((message) => (
                 <MessageView key={message.id} message={message} chatId={chat.id} busy={running} actions={actions} />
@@ -162,7 +154,7 @@ export function App() {
               running={running}
               sent={sent}
               disabled={locked}
-              send={send}
+              send={actions.send}
               stop={() => chats.stop()}
             />
           </div>

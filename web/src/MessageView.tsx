@@ -9,7 +9,7 @@ import { text } from './text';
 import type { Failure, Message } from './types';
 
 export interface Actions {
-  retry(id: string): void;
+  retry(id: string): boolean;
   edit(id: string, content: string): boolean;
 }
 
@@ -65,6 +65,7 @@ function Editor({ message, name, busy, actions, close }: Omit<Properties, 'chatI
   const [value, setValue] = useDraft(name, message.content);
   const area = useRef<HTMLTextAreaElement>(null);
   useGrowing(area, value);
+  useEffect(() => area.current?.setSelectionRange(-1, -1), []);
   const cancel = () => {
     drafts.write(name, '');
     close();

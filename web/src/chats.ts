@@ -126,12 +126,13 @@ export class Chats {
   }
 
   /** Asks again for an answer; what came after it goes. */
-  retry(id: string): void {
+  retry(id: string): boolean {
     const chat = this.view.chat;
     const at = chat.messages.findIndex((message) => message.id === id);
-    if (at < 0 || this.running.has(chat.id)) return;
+    if (at < 0 || this.running.has(chat.id)) return false;
     this.put({ ...chat, messages: chat.messages.slice(0, at) });
     void this.answer();
+    return true;
   }
 
   stop(): void {
