@@ -153,67 +153,68 @@ class Backend:
 
 
 def _handler(backend: Backend) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    """The handler of one backend."""
+    return type("Handler", (_Handler,), {"backend": backend})
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-            backend.lines.append(f"{self.command} {self.path}")
 
-        def handle(self) -> None:
-            try:
-                super().handle()
-            except ConnectionError:
-                backend.lines.append("the client was gone")
+class _Handler(BaseHTTPRequestHandler):
+    backend: Backend
+    protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:
-            if backend.hold is not None:
-                backend.hold.wait(60)
-            if self.path == "/v1/status":
-                self._refuse_or_send(backend.status)
-            elif not self._allowed():
-                return
-            elif self.path == "/v1/models":
-                data = [{"id": model, "object": "model"} for model in backend.models]
-                self._refuse_or_send({"object": "list", "data": data})
-            else:
-                self._refuse_or_send(Refusal(404, "not_found"))
+    def log_request(self, *_: Any) -> None:
+        self.backend.lines.append(f"{self.command} {self.path}")
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            if not self._allowed():
-                return
-            asked = Asked(body, {name.lower(): value for name, value in self.headers.items()})
-            answer = backend.plan.popleft() if backend.plan else whole(f"You said: {asked.last}")
-            backend.asked.append(asked)
-            if isinstance(answer, Refusal):
-                self._refuse_or_send(answer)
-                return
-            self.close_connection = True
-            self.send_response(200)
-            headers = {"content-type": "text/event-stream", "connection": "close", "x-accel-buffering": "no"}
-            for name, value in (headers | answer.headers).items():
-                self.send_header(name, value)
-            self.send_header("x-request-id", self.headers["x-request-id"])
-            self.end_headers()
-            answer.write(self)
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except ConnectionError:
+            self.backend.lines.append("the client was gone")
 
-        def _allowed(self) -> bool:
-            if backend.key is None or self.headers["authorization"] == f"Bearer {backend.key}":
-                return True
-            self._refuse_or_send(Refusal(401, "invalid_api_key", "The API key is missing or wrong."))
-            return False
+    def do_GET(self) -> None:
+        if self.backend.hold is not None:
+            self.backend.hold.wait(60)
+        if self.path == "/v1/status":
+            self._refuse_or_send(self.backend.status)
+        elif not self._allowed():
+            return
+        elif self.path == "/v1/models":
+            data = [{"id": model, "object": "model"} for model in self.backend.models]
+            self._refuse_or_send({"object": "list", "data": data})
+        else:
+            self._refuse_or_send(Refusal(404, "not_found"))
 
-        def _refuse_or_send(self, value: Refusal | dict[str, Any]) -> None:
-            refused = isinstance(value, Refusal)
-            content = value.content() if isinstance(value, Refusal) else json.dumps(value).encode()
-            self.send_response(value.status if isinstance(value, Refusal) else 200)
-            headers = {"content-type": "application/json", "content-length": str(len(content))}
-            headers["x-request-id"] = self.headers["x-request-id"] or "none"
-            if refused and isinstance(value, Refusal):
-                headers |= value.headers
-            for name, text in headers.items():
-                self.send_header(name, text)
-            self.end_headers()
-            self.wfile.write(content)
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if not self._allowed():
+            return
+        asked = Asked(body, {name.lower(): value for name, value in self.headers.items()})
+        answer = self.backend.plan.popleft() if self.backend.plan else whole(f"You said: {asked.last}")
+        self.backend.asked.append(asked)
+        if isinstance(answer, Refusal):
+            self._refuse_or_send(answer)
+            return
+        self.close_connection = True
+        self.send_response(200)
+        headers = {"content-type": "text/event-stream", "connection": "close", "x-accel-buffering": "no"}
+        for name, value in (headers | answer.headers).items():
+            self.send_header(name, value)
+        self.send_header("x-request-id", self.headers["x-request-id"])
+        self.end_headers()
+        answer.write(self)
 
-    return Handler
+    def _allowed(self) -> bool:
+        if self.backend.key is None or self.headers["authorization"] == f"Bearer {self.backend.key}":
+            return True
+        self._refuse_or_send(Refusal(401, "invalid_api_key", "The API key is missing or wrong."))
+        return False
+
+    def _refuse_or_send(self, value: Refusal | dict[str, Any]) -> None:
+        answer = value if isinstance(value, Refusal) else Refusal(200, body=json.dumps(value).encode())
+        content = answer.content()
+        self.send_response(answer.status)
+        headers = {"content-type": "application/json", "content-length": str(len(content))}
+        headers["x-request-id"] = self.headers["x-request-id"] or "none"
+        for name, text in (headers | answer.headers).items():
+            self.send_header(name, text)
+        self.end_headers()
+        self.wfile.write(content)

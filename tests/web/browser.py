@@ -10,13 +10,14 @@ from playwright.sync_api import (  # type: ignore[import-not-found,unused-ignore
     BrowserContext,
     Locator,
     Page,
+    ViewportSize,
     expect,
     sync_playwright,
 )
 
 from tests.web import tools
 
-__all__ = ["Browser", "BrowserContext", "Chat", "Locator", "Page", "chromium", "expect", "visit"]
+__all__ = ["Browser", "BrowserContext", "Chat", "Locator", "Page", "ViewportSize", "chromium", "expect", "visit"]
 
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 

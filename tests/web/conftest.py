@@ -15,10 +15,10 @@ tools.need_playwright()
 
 from chatbot_operator.desired.nginx import Page as PageConfig  # noqa: E402
 from tests.web.backend import Backend  # noqa: E402
-from tests.web.browser import Browser, BrowserContext, Chat, chromium, visit  # noqa: E402
+from tests.web.browser import Browser, BrowserContext, Chat, ViewportSize, chromium, visit  # noqa: E402
 from tests.web.nginx_process import Nginx  # noqa: E402
 
-WIDE = {"width": 1200, "height": 800}
+WIDE: ViewportSize = {"width": 1200, "height": 800}
 
 
 @dataclass

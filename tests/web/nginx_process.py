@@ -61,7 +61,7 @@ class Nginx(RuntimeProcess):
     def __enter__(self) -> Self:
         command = (tools.program("nginx"), "-c", str(self.config / CONF_KEY), "-g", "daemon off;")
         with self.log.open("w") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, text=True)
         self.pid = self._process.pid
         until(lambda: self._answers() or not self.alive, "nginx listens")
         assert self.alive, self.log.read_text()

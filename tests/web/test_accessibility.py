@@ -8,7 +8,7 @@ import pytest
 from chatbot_operator.desired.nginx import Page
 from tests.web import tools
 from tests.web.backend import READY, Refusal, Stream, whole
-from tests.web.browser import Browser, Chat, expect, visit
+from tests.web.browser import Browser, Chat, ViewportSize, expect, visit
 from tests.web.conftest import Site
 from tests.web.test_conversation import MARKDOWN
 
@@ -28,7 +28,9 @@ def axe() -> str:
 def violations(chat: Chat) -> list[str]:
     """What axe finds on the page as it is."""
     # Colours are compared when they have arrived, not on their way.
-    chat.page.evaluate("Promise.all(document.getAnimations().filter(a => a instanceof CSSTransition).map(a => a.finished))")
+    chat.page.evaluate(
+        "Promise.all(document.getAnimations().filter(a => a instanceof CSSTransition).map(a => a.finished))"
+    )
     chat.page.evaluate(axe())
     found = chat.page.evaluate(
         "tags => axe.run(document, { runOnly: tags }).then(r => [r.passes.length, r.violations])", TAGS
@@ -128,11 +130,13 @@ def test_nothing_is_cut_off(
     site: Site, browser: Browser, troubles: list[str], width: int, height: int, zoom: int
 ) -> None:
     site.backend.models = ["an-owner/a-model-with-a-very-long-name-indeed", "small"]
-    wide = {"width": width // zoom, "height": height // zoom}
+    wide: ViewportSize = {"width": width // zoom, "height": height // zoom}
     with browser.new_context(viewport=wide, device_scale_factor=zoom) as context:
         chat = visit(context, site.url, troubles)
         word = "unbreakable" * 20
-        site.backend.plan.append(whole(f"{MARKDOWN}\n\n{word}\n\n`{word}`\n\n```\n{word}\n```\n\n| {word} |\n|--|\n", model=word))
+        site.backend.plan.append(
+            whole(f"{MARKDOWN}\n\n{word}\n\n`{word}`\n\n```\n{word}\n```\n\n| {word} |\n|--|\n", model=word)
+        )
         chat.ask(word)
         over = chat.page.evaluate(
             """() => [...document.querySelectorAll('html, main, .top, .scroller, .column, .bottom')]

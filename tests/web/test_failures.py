@@ -93,7 +93,9 @@ def test_an_event_that_cannot_be_read_ends_the_answer(site: Site, chat: Chat, da
     expect(chat.text).to_have_text("half")
 
 
-@pytest.mark.parametrize("data", [b"data: null\n\n", b"data: {}\n\n", b'data: {"choices":[]}\n\n', b": ping\n\n", b"\n"])
+@pytest.mark.parametrize(
+    "data", [b"data: null\n\n", b"data: {}\n\n", b'data: {"choices":[]}\n\n', b": ping\n\n", b"\n"]
+)
 def test_events_that_say_nothing_are_passed_over(site: Site, chat: Chat, data: bytes) -> None:
     site.backend.next(Stream()).say("one").raw(data).say(" two").end()
     chat.ask("hello")

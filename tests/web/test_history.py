@@ -136,7 +136,9 @@ def test_only_the_newest_hundred_messages_are_sent(site: Site, chat: Chat) -> No
     assert sent[-1] == "the last"
 
 
-def test_two_tabs_with_two_chats_keep_both(site: Site, context: BrowserContext, chat: Chat, troubles: list[str]) -> None:
+def test_two_tabs_with_two_chats_keep_both(
+    site: Site, context: BrowserContext, chat: Chat, troubles: list[str]
+) -> None:
     other = visit(context, site.url, troubles)
     chat.ask("mine")
     other.ask("yours")
@@ -205,7 +207,9 @@ def test_full_storage_is_said_and_the_chat_goes_on(chat: Chat) -> None:
     notice = chat.notice("The browser’s storage is full")
     expect(notice).to_be_visible()
     assert chat.stored() == []
-    chat.page.evaluate("Object.keys(localStorage).filter(k => k.startsWith('fill')).forEach(k => delete localStorage[k])")
+    chat.page.evaluate(
+        "Object.keys(localStorage).filter(k => k.startsWith('fill')).forEach(k => delete localStorage[k])"
+    )
     notice.get_by_role("button", name="Try again").click()
     expect(notice).to_have_count(0)
     chat.page.reload()

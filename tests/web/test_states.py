@@ -26,7 +26,7 @@ def test_the_page_is_there_before_models_and_status_answer(
 
 def test_the_page_is_there_before_its_own_config(context: BrowserContext, site: Site, troubles: list[str]) -> None:
     page = context.new_page()
-    page.route("**/config.json", lambda route: None)
+    page.route("**/config.json", lambda _: None)
     with page.expect_request("**/config.json"):
         page.goto(site.url)
     chat = Chat(page)
@@ -102,7 +102,9 @@ def test_a_badge_is_there_while_the_answer_still_streams(site: Site, chat: Chat)
     stream.end()
 
 
-def test_the_chatbots_stand_in_is_said_before_one_asks(site: Site, context: BrowserContext, troubles: list[str]) -> None:
+def test_the_chatbots_stand_in_is_said_before_one_asks(
+    site: Site, context: BrowserContext, troubles: list[str]
+) -> None:
     site.backend.status = READY | {"fallback": "TokenRejected"}
     chat = visit(context, site.url, troubles)
     expect(chat.notice("A stand-in answers for now: the provider refuses the token.")).to_be_visible()

@@ -127,7 +127,7 @@ function Answer({ message, busy, actions }: Properties) {
       </header>
       {content !== '' && <Markdown source={content} streaming={streaming} />}
       {streaming && content === '' && <Waiting />}
-      {state === 'complete' && content === '' && <p className="note">{text.emptyAnswer}</p>}
+      {state === 'complete' && content.trim() === '' && <p className="note">{text.emptyAnswer}</p>}
       {state === 'stopped' && <p className="note">{text.stopped}</p>}
       {message.cutByLength && <p className="note">{text.cutByLength}</p>}
       {failure && <Failed failure={failure} busy={busy} retry={() => actions.retry(id)} />}

@@ -28,7 +28,8 @@ class Whole extends Component<{ children: ReactNode }, { broken: boolean }> {
 
 const root = document.getElementById('root');
 if (root) {
-  createRoot(root).render(
+  // Caught and shown as plain text: see Markdown.tsx.
+  createRoot(root, { onCaughtError: (error) => console.warn(error) }).render(
     <Whole>
       <App />
     </Whole>,
