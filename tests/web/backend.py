@@ -2,8 +2,10 @@
 
 import json
 import queue
+import socket
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -124,10 +126,10 @@ class Backend:
         self.asked: list[Asked] = []
         self.lines: list[str] = []
         """Method and path of every request."""
+        self.connections: list[socket.socket] = []
         self.hold: threading.Event | None = None
         """While it is there and not set, models and status are not answered."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", port), _handler(self))
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
@@ -140,6 +142,9 @@ class Backend:
     ) -> None:
         self._server.shutdown()
         self._server.server_close()
+        for connection in self.connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def next(self, answer: Stream) -> Stream:
         """Plans a stream, and gives it to be driven."""
@@ -152,6 +157,11 @@ class Backend:
         return self.asked[count - 1]
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 1024
+
+
 def _handler(backend: Backend) -> type[BaseHTTPRequestHandler]:
     """The handler of one backend."""
     return type("Handler", (_Handler,), {"backend": backend})
@@ -160,6 +170,10 @@ def _handler(backend: Backend) -> type[BaseHTTPRequestHandler]:
 class _Handler(BaseHTTPRequestHandler):
     backend: Backend
     protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.backend.connections.append(self.connection)
 
     def log_request(self, *_: Any) -> None:
         self.backend.lines.append(f"{self.command} {self.path}")

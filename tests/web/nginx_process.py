@@ -1,5 +1,6 @@
 """The real nginx with the configuration that ships, on a free port. It must not know the page or the runtime."""
 
+import json
 import os
 import signal
 import socket
@@ -12,6 +13,9 @@ from typing import Any, Self
 from chatbot_operator.desired.nginx import CONF_KEY, PAGE_KEY, Page, WebServer, nginx_conf, page_text
 from tests.support.runtime_process import Reply, RuntimeProcess, until
 from tests.web import tools
+
+USER = 101
+"""The image's."""
 
 
 def free_port() -> int:
@@ -28,12 +32,14 @@ class Nginx(RuntimeProcess):
     def __init__(self, backend_port: int, page: Page | None = None, root: Path | None = None, **settings: Any) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="web-")
         base = Path(self._folder.name)
-        # The workers run as another user than root.
-        base.chmod(0o755)
-        self.config, self.scratch = base / "config", base / "scratch"
+        self.config, self.scratch, self.log = base / "config", base / "scratch", base / "log"
         self.config.mkdir()
         self.scratch.mkdir()
-        self.scratch.chmod(0o777)
+        self.log.touch()
+        # As in a pod: another user than root, who may write to one folder only.
+        self._user = USER if os.geteuid() == 0 else None
+        for path, mode in ((base, 0o755), (self.scratch, 0o777), (self.log, 0o666)):
+            path.chmod(mode)
         self.settings = WebServer(
             **{
                 "backend_host": "127.0.0.1",
@@ -50,7 +56,6 @@ class Nginx(RuntimeProcess):
         self.url = f"http://127.0.0.1:{self.port}"
         (self.config / CONF_KEY).write_text(nginx_conf(self.settings))
         self.tell(page or Page(chatbot="demo", title="Demo"))
-        self.log = base / "log"
 
     def tell(self, page: Page) -> None:
         """Another config.json, as a changed ConfigMap brings it."""
@@ -61,7 +66,7 @@ class Nginx(RuntimeProcess):
     def __enter__(self) -> Self:
         command = (tools.program("nginx"), "-c", str(self.config / CONF_KEY), "-g", "daemon off;")
         with self.log.open("w") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, text=True)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, text=True, user=self._user)
         self.pid = self._process.pid
         until(lambda: self._answers() or not self.alive, "nginx listens")
         assert self.alive, self.log.read_text()
@@ -89,7 +94,6 @@ class Nginx(RuntimeProcess):
         """One GET; in header names `_` is `-`."""
         return self.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
-    def workers(self) -> list[int]:
-        """The worker processes."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
-        return [int(pid) for pid in children.split() if os.path.exists(f"/proc/{pid}")]  # noqa: PTH110 - it is no path
+    def requests(self) -> list[dict[str, Any]]:
+        """The request log so far."""
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]

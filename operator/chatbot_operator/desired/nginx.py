@@ -124,7 +124,6 @@ def _errors(server: WebServer) -> dict[int, tuple[int, str, str]]:
         405: (405, "method_not_allowed", "This method is not allowed here."),
         413: (413, "request_too_large", f"The body is larger than {server.max_body_bytes} bytes: send less."),
         414: (414, "uri_too_long", "The address is too long."),
-        429: (429, "too_many_requests", "Too many requests at once from this address. Please try again."),
         494: (431, "headers_too_large", "The headers are too large."),
         500: (500, "internal_error", "Something went wrong here. Please try again."),
         502: away,
