@@ -35,12 +35,12 @@ function number(value: unknown): number | null {
   return typeof value === 'number' && Number.isFinite(value) ? value : null;
 }
 
-/** Seconds, or a date, as the time in milliseconds when to try again. */
+/** Seconds, or a date, as the time in milliseconds when to try again. Of two joined by a proxy, the first. */
 export function retryTime(header: string | null, now: number): number | null {
-  if (!header) return null;
-  const seconds = Number(header);
-  const time = Number.isFinite(seconds) ? now + seconds * 1000 : Date.parse(header);
-  return Number.isFinite(time) ? time : null;
+  const seconds = /^\s*(\d+)/.exec(header ?? '')?.[1];
+  if (seconds !== undefined) return now + Number(seconds) * 1000;
+  const date = /^[A-Z][a-z]{2}, /.test(header ?? '') ? Date.parse(header ?? '') : NaN;
+  return Number.isFinite(date) ? date : null;
 }
 
 /** What an answer that is not 2xx says. Proxies in between answer in their own words. */
