@@ -118,15 +118,17 @@ def test_more_requests_than_allowed_are_refused_with_a_time(serve: Callable[...,
     nginx = serve(site.backend.port, max_requests=3)
     streams = [site.backend.next(Stream()) for _ in range(3)]
     connections = [nginx.send("hello") for _ in streams]
-    for stream, connection in zip(streams, connections, strict=True):
+    for stream in streams:
         stream.say("one")
+    for connection in connections:
         read_until(connection, b"one")
     reply = nginx.ask("one more")
     assert (reply.status, reply.error["code"], reply.header("retry-after")) == (503, "overloaded", "5")
     assert nginx.get("/").status == 200, "the page is not an answer"
     assert nginx.get("/healthz").status == 200
-    for stream, connection in zip(streams, connections, strict=True):
+    for stream in streams:
         stream.end()
+    for connection in connections:
         read_until(connection, b"[DONE]")
         connection.close()
     until(lambda: nginx.ask("now").status == 200, "there is room again")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.runtime_process import until
 from tests.web import tools
 from tests.web.backend import Refusal, Stream, whole
 from tests.web.browser import BrowserContext, Chat, expect, visit
@@ -16,7 +17,7 @@ from tests.web.payloads import payloads
 
 FULL = os.environ.get("CHATBOT_WEB") == "full"
 """Every payload cut at every place; else a seeded share of them."""
-SHARE = 40
+SHARE = 24
 
 QUICK = "const real = setTimeout; window.setTimeout = (act, ms, ...rest) => real(act, ms === 50 ? 0 : ms, ...rest);"
 """The page draws at once what it would collect for 50 ms."""
@@ -124,7 +125,7 @@ def test_no_payload_runs_or_leaves_while_it_streams(guarded: Chat) -> None:
 def test_no_payload_runs_or_leaves_when_it_is_cut_off(guarded: Chat) -> None:
     """Every first part is a finished answer once."""
     every = list(dict.fromkeys(text[:end] for text in payloads() for end in range(1, len(text))))
-    chosen = every if FULL else random.Random(8).sample(every, 20 * SHARE)
+    chosen = every if FULL else random.Random(8).sample(every, 30 * SHARE)
     draw(guarded, [[text] for text in chosen])
 
 
@@ -142,7 +143,8 @@ def test_html_that_got_in_would_meet_the_content_policy(guarded: Chat, troubles:
         """() => document.body.insertAdjacentHTML('beforeend',
             '<img src=https://evil.invalid/leak><img src=/x onerror=window.ran=1><p style="color:red">x</p>')"""
     )
-    guarded.page.wait_for_function("performance.getEntriesByType('resource').some(r => r.name.endsWith('/x'))")
+    loaded = "performance.getEntriesByType('resource').some(entry => entry.name.endsWith('/x'))"
+    until(lambda: guarded.page.evaluate(loaded), "the image was asked for")
     assert guarded.page.evaluate("window.ran") is None
     assert reached == []
     refused = [trouble for trouble in troubles if "Content Security Policy" in trouble]
@@ -157,7 +159,7 @@ def test_these_tests_would_see_a_script_and_a_request(
     page = guarded.page.context.new_page()
     page.goto("about:blank")
     page.evaluate("document.body.innerHTML = '<img src=https://evil.invalid/leak onerror=window.ran=1>'")
-    page.wait_for_function("window.ran === 1")
+    until(lambda: page.evaluate("window.ran"), "the script ran")
     assert reached == ["https://evil.invalid/leak"]
 
 

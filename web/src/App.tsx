@@ -125,7 +125,7 @@ export function App() {
           sidebarShown={sidebarShown}
           showSidebar={() => setSidebarShown(true)}
           setModel={(model) => chats.setModel(model)}
-          forgetKey={service.key ? service.forgetKey : null}
+          forgetKey={service.keyState === 'ok' && service.key ? service.forgetKey : null}
         />
         <div className="scroller" ref={scroller} tabIndex={0} role="region" aria-label={text.conversation}>
           <div className="column" ref={content}>

@@ -112,7 +112,10 @@ function useStatus(setConfig: (config: PageConfig) => void) {
     let timer: ReturnType<typeof setTimeout> | undefined;
     let ended = false;
     let looking = false;
+    let askedAgain = false;
     const visit = async () => {
+      // What is being looked at may be older than what made somebody ask.
+      askedAgain = looking;
       if (looking) return;
       looking = true;
       clearTimeout(timer);
@@ -128,7 +131,7 @@ function useStatus(setConfig: (config: PageConfig) => void) {
       if (!ended) setState(found);
       const unsettled = (await config) || found.away !== null || found.status?.download != null;
       looking = false;
-      if (!ended) timer = setTimeout(again, unsettled ? SOON_MS : LATER_MS);
+      if (!ended) timer = setTimeout(again, askedAgain ? 0 : unsettled ? SOON_MS : LATER_MS);
     };
     const again = () => {
       if (document.hidden) timer = setTimeout(again, SOON_MS);
