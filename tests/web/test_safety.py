@@ -19,8 +19,8 @@ FULL = os.environ.get("CHATBOT_WEB") == "full"
 """Every payload cut at every place; else a seeded share of them."""
 SHARE = 24
 
-QUICK = "const real = setTimeout; window.setTimeout = (act, ms, ...rest) => real(act, ms === 50 ? 0 : ms, ...rest);"
-"""The page draws at once what it would collect for 50 ms."""
+QUICK = "const real = setTimeout; window.setTimeout = (act, ms, ...rest) => real(act, ms === 66 ? 0 : ms, ...rest);"
+"""The page draws at once what it would collect for 66 ms."""
 
 DRAW_ALL = """
 async texts => {

@@ -1,5 +1,5 @@
 // Draws an answer. Nothing in it is trusted: raw HTML is text, images are links, nothing is fetched.
-import { Component, memo, useMemo } from 'react';
+import { memo, useMemo } from 'react';
 import type { ReactNode } from 'react';
 import ReactMarkdown from 'react-markdown';
 import type { Components } from 'react-markdown';
@@ -7,6 +7,7 @@ import remarkGfm from 'remark-gfm';
 import remend from 'remend';
 import { blocksOf } from './blocks';
 import { CodeBlock } from './CodeBlock';
+import { Fallback } from './Fallback';
 import { text } from './text';
 
 /** Longer blocks are shown as they are: parsing what somebody made to be slow must not freeze the page. */
@@ -80,20 +81,3 @@ const components: Components = {
     </div>
   ),
 };
-
-/** A block that cannot be drawn is shown as plain text. */
-class Fallback extends Component<{ plain: ReactNode; source: string; children: ReactNode }, { failed: string | null }> {
-  override state = { failed: null };
-
-  static getDerivedStateFromError(): { failed: string } {
-    return { failed: 'yes' };
-  }
-
-  override componentDidUpdate(before: { source: string }): void {
-    if (this.state.failed && before.source !== this.props.source) this.setState({ failed: null });
-  }
-
-  override render(): ReactNode {
-    return this.state.failed ? this.props.plain : this.props.children;
-  }
-}

@@ -1,9 +1,9 @@
 // One message of a conversation. Drawn again only when it changes.
 import { memo, useEffect, useRef, useState } from 'react';
+import { AnswerText } from './AnswerText';
 import { useDraft, isComposing, useGrowing } from './Composer';
 import { CopyButton } from './CopyButton';
 import { EditIcon, RetryIcon } from './icons';
-import { Markdown } from './Markdown';
 import { drafts } from './storage';
 import { text } from './text';
 import type { Failure, Message } from './types';
@@ -125,7 +125,7 @@ function Answer({ message, busy, actions }: Properties) {
           </span>
         )}
       </header>
-      {content !== '' && <Markdown source={content} streaming={streaming} />}
+      {content !== '' && <AnswerText source={content} streaming={streaming} />}
       {streaming && content === '' && <Waiting />}
       {state === 'complete' && content.trim() === '' && <p className="note">{text.emptyAnswer}</p>}
       {state === 'stopped' && <p className="note">{text.stopped}</p>}

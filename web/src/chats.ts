@@ -36,7 +36,7 @@ export interface View {
   said: string;
 }
 
-const FLUSH_MS = 50;
+const FLUSH_MS = 66;
 const SAVE_MS = 2000;
 const MAX_MESSAGES = 100;
 const MAX_BYTES = 3_000_000; // below the 4 MiB that the API takes, with room for escapes
@@ -331,7 +331,7 @@ export class Chats {
   }
 }
 
-/** Collects pieces, so that a fast answer is drawn twenty times a second and not a thousand times. */
+/** Collects pieces, so that a fast answer is drawn fifteen times a second and not a thousand times. */
 class Writer {
   private waiting: Piece | null = null;
   private timer: ReturnType<typeof setTimeout> | undefined;

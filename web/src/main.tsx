@@ -2,6 +2,7 @@
 import { Component } from 'react';
 import type { ReactNode } from 'react';
 import { createRoot } from 'react-dom/client';
+import { loadMarkdown } from './AnswerText';
 import { App } from './App';
 import './style.css';
 import { text } from './text';
@@ -34,4 +35,5 @@ if (root) {
       <App />
     </Whole>,
   );
+  void loadMarkdown().catch(() => undefined); // by now the page is on its way
 }
