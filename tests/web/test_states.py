@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import Counter
 
 import pytest
 
@@ -143,6 +144,25 @@ def test_a_chatbot_without_status_is_not_said_to_be_away(
     site: Site, context: BrowserContext, troubles: list[str]
 ) -> None:
     site.backend.status = Refusal(404, "not_found")
+    site.backend.models = ["large", "small"]
     chat = visit(context, site.url, troubles)
     chat.ask("hello")
     expect(chat.page.locator(".notice")).to_have_count(0)
+    expect(chat.page.get_by_label("Model")).to_be_visible()
+
+
+def test_the_page_does_not_ask_more_than_it_must(site: Site, chat: Chat) -> None:
+    for _ in range(5):
+        chat.ask("hello")
+    asked = Counter(site.backend.lines)
+    assert asked.pop("POST /v1/chat/completions") == 5
+    assert asked == {"GET /v1/status": 1, "GET /v1/models": 1}
+
+
+def test_models_are_looked_at_again_in_another_phase(site: Site, context: BrowserContext, troubles: list[str]) -> None:
+    site.backend.status = READY | {"download": {"percent": 1}}
+    chat = visit(context, site.url, troubles)
+    expect(chat.notice("downloaded")).to_be_visible()
+    site.backend.models = ["large", "small"]
+    site.backend.status = READY | {"phase": "local"}
+    expect(chat.page.get_by_label("Model")).to_be_visible()

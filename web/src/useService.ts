@@ -9,12 +9,15 @@ const LATER_MS = 30_000;
 
 export type KeyState = 'notNeeded' | 'unknown' | 'missing' | 'checking' | 'wrong' | 'unchecked' | 'ok';
 
-export interface Service {
-  config: PageConfig;
-  models: readonly string[];
+interface Found {
   status: Status | null;
   /** Why the chatbot cannot answer now, or null. */
   away: Failure | 'unreachable' | null;
+}
+
+export interface Service extends Found {
+  config: PageConfig;
+  models: readonly string[];
   online: boolean;
   key: string | null;
   keyState: KeyState;
@@ -27,15 +30,16 @@ export interface Service {
 export function useService(): Service {
   const [config, setConfig] = useState(initialConfig);
   const access = useAccess(config);
-  const { status, away, look } = useStatus(setConfig);
+  const { status, away, looked, look } = useStatus(setConfig);
   const online = useOnline();
   const { check } = access;
 
-  // When the chatbot is back, or the page is told that a key is needed, the models may be others.
-  const reachable = away === null && status !== null;
+  // When the chatbot is back, or answers in another phase, the models may be others.
+  const asksForKey = config.access === 'APIKey';
+  const reachable = looked && away === null;
   useEffect(() => {
-    if (reachable) check();
-  }, [reachable, config.access, check]);
+    if (reachable || asksForKey) check();
+  }, [reachable, asksForKey, status?.phase, check]);
 
   const noteFailure = useCallback(
     (failure: Failure) => {
@@ -58,7 +62,7 @@ function useAccess(config: PageConfig) {
   const current = useRef(key);
   const asks = config.access === 'APIKey';
 
-  const check = useCallback(async () => {
+  const checkNow = useCallback(async () => {
     const used = current.current;
     if (asks && !used) {
       setKeyState('missing');
@@ -77,13 +81,15 @@ function useAccess(config: PageConfig) {
     }
   }, [asks]);
 
+  const check = useCallback(() => void checkNow(), [checkNow]);
+
   const set = useCallback(
     (value: string) => {
       current.current = value || null;
       setKey(current.current);
       keyStorage.write(value);
       setKeyState(value ? 'checking' : 'missing');
-      if (value) void check();
+      if (value) check();
     },
     [check],
   );
@@ -92,7 +98,7 @@ function useAccess(config: PageConfig) {
       key,
       models,
       keyState,
-      check: () => void check(),
+      check,
       giveKey: set,
       forgetKey: () => set(''),
     }),
@@ -102,10 +108,7 @@ function useAccess(config: PageConfig) {
 
 /** Looks every half a minute, and every two seconds while something is not as it should be. */
 function useStatus(setConfig: (config: PageConfig) => void) {
-  const [state, setState] = useState<{ status: Status | null; away: Failure | 'unreachable' | null }>({
-    status: null,
-    away: null,
-  });
+  const [state, setState] = useState<Found & { looked: boolean }>({ status: null, away: null, looked: false });
   const wake = useRef<() => void>(() => undefined);
 
   useEffect(() => {
@@ -128,7 +131,7 @@ function useStatus(setConfig: (config: PageConfig) => void) {
         () => true,
       );
       const found = await lookOnce();
-      if (!ended) setState(found);
+      if (!ended) setState({ ...found, looked: true });
       const unsettled = (await config) || found.away !== null || found.status?.download != null;
       looking = false;
       if (!ended) timer = setTimeout(again, askedAgain ? 0 : unsettled ? SOON_MS : LATER_MS);
@@ -152,7 +155,7 @@ function useStatus(setConfig: (config: PageConfig) => void) {
   return { ...state, look };
 }
 
-async function lookOnce(): Promise<{ status: Status | null; away: Failure | 'unreachable' | null }> {
+async function lookOnce(): Promise<Found> {
   try {
     return { status: await fetchStatus(), away: null };
   } catch (error) {
