@@ -64,7 +64,7 @@ class Nginx(RuntimeProcess):
         new.rename(self.config / PAGE_KEY)
 
     def __enter__(self) -> Self:
-        command = (tools.program("nginx"), "-c", str(self.config / CONF_KEY), "-g", "daemon off;")
+        command = (tools.program("nginx"), "-e", "stderr", "-c", str(self.config / CONF_KEY))
         with self.log.open("w") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, text=True, user=self._user)
         self.pid = self._process.pid

@@ -220,10 +220,15 @@ def test_nothing_outside_of_the_page_is_handed_out(front: Nginx, path: str) -> N
 def test_as_it_ships_nginx_finds_nothing_to_say_about_it(tmp_path: Path) -> None:
     conf = tmp_path / "nginx.conf"
     conf.write_text(nginx_conf(WebServer(backend_host="localhost", scratch_dir=str(tmp_path))))
-    command = (tools.program("nginx"), "-t", "-c", str(conf), "-g", "daemon off;")
+    command = (tools.program("nginx"), "-t", "-e", "stderr", "-c", str(conf))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stderr.splitlines() if "[" in line] == []
+
+
+def test_nginx_starts_as_another_user_than_root_without_a_complaint(site: Site) -> None:
+    assert site.nginx.get("/").status == 200
+    assert [line for line in site.nginx.log.read_text().splitlines() if "[" in line.split("{")[0]] == []
 
 
 def test_a_body_as_large_as_allowed_goes_through(front: Nginx, runtime: RuntimeProcess) -> None:

@@ -48,8 +48,8 @@ class WebServer(BaseModel):
     send_seconds: Seconds = 20
     """How long a client may take nothing of what is sent to it."""
     workers: int = Field(2, ge=1, le=64)
-    max_requests: int = Field(2000, ge=1)
-    """Requests at once in this pod."""
+    max_requests: int = Field(1000, ge=1)
+    """Requests at once in this pod. One takes about 25 kB; the pod has 32 MiB unless its spec says otherwise."""
     max_requests_per_address: int | None = Field(None, ge=1)
     """Only where the peer's address is the client's own."""
     backend_is_replaced: bool = False
@@ -162,6 +162,7 @@ limit_conn whole_pod @max_requests;
 
 _CONF = """\
 # Written by chatbot-operator; a change by hand is undone.
+daemon off;
 worker_processes @workers;
 worker_rlimit_nofile @descriptors;
 pid @scratch_dir/nginx.pid;
@@ -248,7 +249,8 @@ http {
   }
 
   server {
-    listen @listen backlog=1024;
+    # The kernel's buffers count as the pod's memory: a client that reads nothing must not fill megabytes.
+    listen @listen backlog=1024 sndbuf=128k;
     server_name _;
     root @page_dir;
 
