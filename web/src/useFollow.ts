@@ -10,11 +10,22 @@ export function useFollow() {
   const lastTop = useRef(0);
   const [detached, setDetached] = useState(false);
 
-  const follow = useCallback((yes: boolean) => {
-    following.current = yes;
-    setDetached(!yes);
-    if (yes && scroller.current) scroller.current.scrollTop = scroller.current.scrollHeight;
+  const pin = useCallback(() => {
+    const box = scroller.current;
+    if (!box) return;
+    box.scrollTop = box.scrollHeight;
+    // Known before its event comes: a view that content has moved up was not moved by the reader.
+    lastTop.current = box.scrollTop;
   }, []);
+
+  const follow = useCallback(
+    (yes: boolean) => {
+      following.current = yes;
+      setDetached(!yes);
+      if (yes) pin();
+    },
+    [pin],
+  );
 
   useEffect(() => {
     const box = scroller.current;
@@ -22,16 +33,17 @@ export function useFollow() {
     const rest = () => box.scrollHeight - box.clientHeight - box.scrollTop;
     const scrolled = () => {
       const up = box.scrollTop < lastTop.current;
+      const down = box.scrollTop > lastTop.current;
       lastTop.current = box.scrollTop;
       // Content that shrinks moves the view up as well, but leaves it at the end.
       if (up && rest() > 1) follow(false);
-      else if (!up && rest() <= NEAR_PX && !following.current) follow(true);
+      else if (down && rest() <= NEAR_PX && !following.current) follow(true);
     };
     const wheeled = (event: WheelEvent) => {
       if (event.deltaY < 0 && box.scrollHeight > box.clientHeight) follow(false);
     };
     const grown = new ResizeObserver(() => {
-      if (following.current) box.scrollTop = box.scrollHeight;
+      if (following.current) pin();
     });
     box.addEventListener('scroll', scrolled, { passive: true });
     box.addEventListener('wheel', wheeled, { passive: true });
@@ -42,7 +54,7 @@ export function useFollow() {
       box.removeEventListener('wheel', wheeled);
       grown.disconnect();
     };
-  }, [follow]);
+  }, [follow, pin]);
 
   return { scroller, content, detached, follow };
 }
