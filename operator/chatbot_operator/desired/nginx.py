@@ -32,7 +32,7 @@ class WebServer(BaseModel):
     listen_host: Host | Literal[""] = ""
     """Empty: every address of the pod."""
     listen_port: Port = WEB_PORT
-    page_dir: Path = "/usr/share/nginx/html"
+    page_dir: Path = "/srv/page"
     config_dir: Path = "/etc/chatbot/web"
     """Where both files are mounted as a folder, so that a changed config.json shows without a restart."""
     scratch_dir: Path = "/tmp"  # noqa: S108 - the one writable volume, of this pod alone
