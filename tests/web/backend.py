@@ -211,7 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         headers = {"content-type": "text/event-stream", "connection": "close", "x-accel-buffering": "no"}
         for name, value in (headers | answer.headers).items():
-            self.send_header(name, value)
+            if value:
+                self.send_header(name, value)
         self.send_header("x-request-id", self.headers["x-request-id"])
         self.end_headers()
         answer.write(self)

@@ -16,8 +16,11 @@ from tests.web.conftest import Site
 from tests.web.nginx_process import Nginx
 
 
-def test_each_event_goes_out_at_once(site: Site) -> None:
+@pytest.mark.parametrize("asked_not_to", ["no", ""])
+def test_each_event_goes_out_at_once(site: Site, asked_not_to: str) -> None:
+    """Also where the backend does not ask for it."""
     stream = site.backend.next(Stream())
+    stream.headers["x-accel-buffering"] = asked_not_to
     with site.nginx.send("hello") as connection:
         for word in ("one", "two", "three"):
             # The next is only said when this one has arrived.

@@ -24,6 +24,7 @@ def script(serve: Callable[..., Nginx], scripted: RuntimeProcess, context: Brows
 def test_a_conversation_with_the_mock(mock: Chat) -> None:
     mock.ask("Hello! Who are you?")
     expect(mock.answer.locator(".model")).to_have_text("mock")
+    expect(mock.text.locator(".plain")).to_have_count(0)
     first = mock.text.inner_text()
     assert len(first) > 20
     mock.answer.get_by_role("button", name="Retry").click()
