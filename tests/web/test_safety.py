@@ -66,7 +66,7 @@ async texts => {
     [...last().querySelectorAll('button')].find(button => button.textContent === 'Retry').click();
     do await turn(); while (last().getAttribute('aria-busy') !== 'false');
     check(parts);
-    if (!last().querySelector('.prose')?.textContent && !last().querySelector('.note'))
+    if (/\\w/.test(parts.join('')) && !last().querySelector('.prose')?.textContent)
       throw new Error(`${JSON.stringify(parts)} is lost`);
     drawn.push(draws);
   }
