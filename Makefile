@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 
-.PHONY: help up down test lint unit control-plane security node node-load faults mutants format generate lock clean
+.PHONY: help up down test lint unit web control-plane security node node-load faults mutants format generate lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -30,7 +30,7 @@ test: $(STAMP) ## Everything that must pass: lint, unit, control-plane and node 
 lint: $(STAMP) ## Format, lint, types, layers, generated files
 	@$(RUN) -m tests.run lint
 
-unit control-plane security node node-load: $(STAMP) ## One level of the tests
+unit web control-plane security node node-load: $(STAMP) ## One level of the tests
 	@$(RUN) -m tests.run $@
 
 SHARD ?= 1/1

@@ -30,10 +30,10 @@ LINT: tuple[tuple[str, ...], ...] = (
     (PYTHON, "-m", "tests.reference", "--check"),
     (PYTHON, "-m", "pytest", "-q", "tests/unit/api/test_examples.py"),
 )
-LEVELS = ("unit", "stress", "control-plane", "security", "faults", "node", "node-load")
-WITHOUT_CLUSTER = {"lint", "unit", "stress"}
+LEVELS = ("unit", "stress", "web", "control-plane", "security", "faults", "node", "node-load")
+WITHOUT_CLUSTER = {"lint", "unit", "stress", "web"}
 # A file has a control plane of its own and mostly waits for it: two at once take little more than half the time.
-WORKERS = dict.fromkeys(("unit", "control-plane", "security"), ("-n", "2", "--dist", "loadfile"))
+WORKERS = dict.fromkeys(("unit", "web", "control-plane", "security"), ("-n", "2", "--dist", "loadfile"))
 
 
 @dataclass
