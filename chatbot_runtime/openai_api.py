@@ -116,10 +116,10 @@ class OpenAIApi:
             async with self.drain.deadline(self.config.request_seconds):
                 return await self._admitted(request, stream, prepare)
         except (ApiError, ProviderError) as error:
-            told = self._discreet(error if isinstance(error, ApiError) else _api_error(error))
+            # In no variable of its own: what is raised would hold this frame, and so the request, and be held by it.
             if not stream.started:
-                raise told from None
-            failure = told.body
+                raise self._discreet(error) from None
+            failure = self._discreet(error).body
         except (ConnectionError, web.HTTPException):
             raise
         except Exception:
@@ -132,10 +132,12 @@ class OpenAIApi:
         stream.response.force_close()
         return stream.response
 
-    def _discreet(self, error: ApiError) -> ApiError:
-        """Without a server's own words where they give the chatbot's system prompt away."""
-        body, prompt = error.body, self.settings().system_prompt
-        if not repeats(body.message, prompt):
+    def _discreet(self, error: ApiError | ProviderError) -> ApiError:
+        """What the client is told, without a server's own words where they give the chatbot's system prompt away."""
+        if isinstance(error, ProviderError):
+            error = _api_error(error)
+        body = error.body
+        if not repeats(body.message, self.settings().system_prompt):
             return error
         message = "The model's server does not accept this request; why it says that is not shown here."
         return ApiError(error.status, body.code, message, param=body.param, retry_after=error.retry_after)

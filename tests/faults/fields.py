@@ -47,7 +47,7 @@ def _settings(*path: str) -> Shown:
 
 
 def _template(*path: str) -> Shown:
-    return Shown(DEPLOYMENT, names.backend, lambda o: dig(o["spec"]["template"], *path))
+    return Shown(DEPLOYMENT, names.backend, lambda o: dig(o, "spec", "template", *path))
 
 
 def _container(*path: str) -> Shown:

@@ -40,7 +40,8 @@ def chatbot(version: int, *conditions: Object) -> Object:
 def deployment(version: int, ready: int) -> Object:
     inputs = template_inputs(parse_chatbot(chatbot(1)).spec)
     counts = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": ready, "observedGeneration": 1}
-    spec = {"replicas": 1, "strategy": {"rollingUpdate": {"maxUnavailable": 0}}}
+    template = {"metadata": {"labels": {names.PHASE_LABEL: "mock"}}}
+    spec = {"replicas": 1, "strategy": {"rollingUpdate": {"maxUnavailable": 0}}, "template": template}
     meta = metadata(f"{BOT}-backend", version, annotations={names.TEMPLATE_INPUTS: inputs})
     return {"kind": "Deployment", "metadata": meta, "spec": spec, "status": counts}
 
