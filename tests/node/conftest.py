@@ -9,13 +9,12 @@ from devcluster.progress import Plain
 from tests.support.chatbot import Bot
 from tests.support.cluster import ClusterAccess
 from tests.support.operator import NAMESPACE
-from tests.support.provider import ZONE
 
 
 @pytest.fixture(scope="session")
 def chart(node_cluster: ClusterAccess) -> ClusterAccess:
     """The cluster with the operator in it, as `make up` puts it there."""
-    demo.install({**node_cluster.environment}, node_cluster.images, Plain(), (f"allowedHosts={{*.{ZONE}}}",))
+    demo.install({**node_cluster.environment}, node_cluster.images, Plain())
     return node_cluster
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from devcluster import demo
+from devcluster.progress import Plain
 from tests.support.cluster import ClusterAccess, make_namespace
 from tests.support.operator import wait_for
 from tests.support.router import ANSWER, PIECES
@@ -15,7 +17,7 @@ from tests.support.router import ANSWER, PIECES
 SCRIPT = Path(__file__).with_name("router.py")
 PORT = 9000
 ZONE = "svc"
-"""Names of Services end like this; the operator under test allows them all."""
+"""Names of Services end like this; the operator under test is told to allow them all."""
 MODEL = "org/tiny"
 SHORT, REPEAT, DELAY = ANSWER, 40, 0.1
 STREAM = "".join(PIECES) * REPEAT
@@ -95,7 +97,8 @@ class Provider:
 
 @contextmanager
 def provider(access: ClusterAccess, token: str) -> Iterator[Provider]:
-    """A provider that is up, in a namespace of its own."""
+    """A provider that is up, in a namespace of its own, and that the chart's operator allows."""
+    demo.install({**access.environment}, access.images, Plain(), (f"allowedHosts={{*.{ZONE}}}",))
     with make_namespace(access, "provider") as namespace:
         found = Provider(access, namespace, token)
         config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "router"}}
