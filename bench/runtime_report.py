@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bench.report import FOLDER, machine
-from bench.runtime import Result
+from bench.runtime_figures import Result
 
 NAME = "runtime"
 TEXT = """## The runtime
