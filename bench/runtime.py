@@ -12,18 +12,21 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import uvloop
 
 from bench import runtime_load as load
 from bench import runtime_peers as peers
+from bench.runtime_figures import Result, percentile, ratio, resident
+from bench.runtime_hosted import HostedBench
+from bench.runtime_memory import highest
 from bench.runtime_peers import Server
-from tests.support.runtime_process import RuntimeProcess, chat_bytes, question, until
+from bench.runtime_rounds import rounds
+from tests.support.runtime_process import RuntimeProcess, until
 
 CLIENTS = 50
 STREAMS, MANY_STREAMS = 500, 2000
@@ -33,25 +36,6 @@ REPLY = "A canned answer of a usual length, so that a stream of it lasts for som
 VARIANTS: dict[str, float | None] = {"log": None, "metrics": None, "log,metrics": 20}
 """What the runtime is also measured without, and the most percent of its CPU that this may take."""
 UNLIMITED = {"requestsPerMinute": 10_000_000, "concurrentRequests": 100_000}
-
-
-@dataclass(frozen=True)
-class Result:
-    """One measured value and its goal, if it has one: `least` or `most` it may be."""
-
-    id: str
-    what: str
-    value: float
-    unit: str = ""
-    goal: float | None = None
-    side: Literal["least", "most"] = "most"
-
-    @property
-    def met(self) -> bool:
-        """Whether the goal is met; without a goal it is."""
-        if self.goal is None:
-            return True
-        return self.value <= self.goal if self.side == "most" else self.value >= self.goal
 
 
 class Bench:
@@ -66,6 +50,7 @@ class Bench:
         self.settings.write_text(json.dumps({"mock": mock, "access": UNLIMITED}))
         with RuntimeProcess(settings_file=self.settings) as process:
             self.answer.write_bytes(process.ask().body)
+        self.hosted = HostedBench(self.answer, rounds=self.rounds, seconds=self.seconds, quick=quick)
 
     def whole(self) -> Iterator[Result]:
         """P1 and P7: whole answers, 50 clients."""
@@ -81,9 +66,10 @@ class Bench:
                     servers.append(use(start(self.answer)))
                 except peers.Unavailable as error:
                     print(f"{name} is left out: {error}", file=sys.stderr)
-            rates, costs = self._rounds(servers)
-        yield Result("P1", "answers a second", round(statistics.median(rates["runtime"])), "1/s")
-        yield Result("P1", "CPU of an answer", round(statistics.median(costs["runtime"]) * 1e6), "µs")
+            found = rounds(servers, CLIENTS, self.rounds, self.seconds)
+        rates, costs = found.rates, found.costs
+        yield Result("P1", "answers a second", found.rate("runtime"), "1/s")
+        yield Result("P1", "CPU of an answer", found.micros("runtime"), "µs")
         yield Result("P1", "answers a second / bare aiohttp", ratio(rates, "runtime", "bare aiohttp"), "", 0.6, "least")
         yield Result("P1", "CPU of bare aiohttp / ours", ratio(costs, "bare aiohttp", "runtime"))
         for name, least in (("FastAPI", 1.5), ("litellm", 100.0)):
@@ -93,20 +79,6 @@ class Bench:
         for parts, goal in VARIANTS.items():
             share = 100 * (1 - ratio(costs, f"without {parts}", "runtime"))
             yield Result("P7", f"CPU for {parts.replace(',', ' and ')}", round(share, 1), "%", goal)
-
-    def _rounds(self, servers: Sequence[Server]) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-        """Answers a second and CPU seconds of an answer, of each server in each round; a first one only warms up."""
-        rates: dict[str, list[float]] = {server.name: [] for server in servers}
-        costs: dict[str, list[float]] = {server.name: [] for server in servers}
-        for number in range(self.rounds + 1):
-            for server in servers:
-                before = server.cpu_seconds()
-                seconds = self.seconds if number or server.name == "litellm" else 0.5
-                found = uvloop.run(load.whole(server.port, CLIENTS, seconds))
-                if number:
-                    rates[server.name].append(found.per_second)
-                    costs[server.name].append((server.cpu_seconds() - before) / len(found.latencies))
-        return rates, costs
 
     def paced(self) -> Iterator[Result]:
         """P2: paced streams."""
@@ -182,64 +154,9 @@ def add(total: load.Streams, more: load.Streams) -> None:
     total.complete += more.complete
 
 
-def ratio(values: dict[str, list[float]], above: str, below: str) -> float:
-    """The median over the rounds of one server's value by another's."""
-    pairs = zip(values[above], values[below], strict=True)
-    return round(statistics.median(a / b for a, b in pairs), 2)
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that so many percent do not exceed."""
-    return sorted(values)[max(0, -(-len(values) * int(percent) // 100) - 1)]
-
-
 def until_ready(process: RuntimeProcess) -> None:
     """Waits for readiness."""
     until(lambda: process.internal("/readyz").status == 200, "ready")
-
-
-async def highest(process: RuntimeProcess, count: int, until_queued: int = 0) -> float:
-    """The highest resident memory while `count` streams are asked for, to their end or until so many wait."""
-    most = resident(process.pid)
-
-    async def watch() -> None:
-        nonlocal most
-        while True:
-            most = max(most, resident(process.pid))
-            await asyncio.sleep(0.1)
-
-    watching = asyncio.create_task(watch())
-    readers = [asyncio.create_task(_read_stream(process.port)) for _ in range(count)]
-    if until_queued:
-        name = "chatbot_runtime_queued_requests"
-        while await asyncio.to_thread(process.metric, name) < until_queued:  # noqa: ASYNC110 - of another process
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(0.2)
-        for reader in readers:
-            reader.cancel()
-    ends = await asyncio.gather(*readers, return_exceptions=True)
-    watching.cancel()
-    if not until_queued and ends != [True] * count:
-        raise SystemExit(f"error: {count - ends.count(True)} of {count} streams did not end with [DONE]")
-    return most
-
-
-async def _read_stream(port: int) -> bool:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        writer.write(chat_bytes(question(stream=True), "Connection: close"))
-        end = b""
-        while piece := await reader.read(65536):
-            end = (end + piece)[-64:]
-        return b"data: [DONE]" in end
-    finally:
-        writer.close()
-
-
-def resident(pid: int) -> float:
-    """Resident memory of a process in MiB."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
 
 
 def measure(*, quick: bool, only: Sequence[str]) -> list[Result]:
@@ -247,10 +164,19 @@ def measure(*, quick: bool, only: Sequence[str]) -> list[Result]:
     os.sched_setaffinity(0, peers.LOAD_CORE)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), quick=quick)
-        return [result for part in only or PARTS for result in getattr(bench, part)()]
+        return [result for part in only or PARTS for result in PARTS[part](bench)]
 
 
-PARTS = ("whole", "paced", "refusals", "starts", "memory")
+PARTS: dict[str, Callable[[Bench], Iterator[Result]]] = {
+    "whole": Bench.whole,
+    "paced": Bench.paced,
+    "refusals": Bench.refusals,
+    "starts": Bench.starts,
+    "memory": Bench.memory,
+    "hosted": lambda bench: bench.hosted.whole(),
+    "hosted-streams": lambda bench: bench.hosted.streams(),
+    "hosted-memory": lambda bench: bench.hosted.memory(),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -85,12 +85,21 @@ async def whole(port: int, clients: int, seconds: float) -> Whole:
 
 @dataclass
 class Streams:
-    """What came of paced streams; times in seconds. `late`: of each chunk, behind its due time after the first."""
+    """What came of paced streams; times in seconds. `late`: of each chunk, behind its due time after the first.
+
+    `arrivals`: when each chunk came, after the start of the first stream.
+    """
 
     first: list[float] = field(default_factory=list)
     late: list[float] = field(default_factory=list)
+    arrivals: list[float] = field(default_factory=list)
     chunks: int = 0
     complete: int = 0
+    begun: float = field(default_factory=time.perf_counter)
+
+    def between(self, begin: float, end: float) -> int:
+        """How many chunks came between two times."""
+        return sum(begin <= arrival < end for arrival in self.arrivals)
 
 
 class _StreamClient(asyncio.Protocol):
@@ -113,6 +122,7 @@ class _StreamClient(asyncio.Protocol):
             else:
                 self._found.late.append(now - self._first - self._count / self._per_second)
             self._count += 1
+            self._found.arrivals.append(now - self._found.begun)
         self._tail = (self._tail + data)[-40:]
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -121,16 +131,21 @@ class _StreamClient(asyncio.Protocol):
         self._done.set_result(None)
 
 
-async def streams(port: int, count: int, per_second: float, spread: float) -> Streams:
-    """Paced streams that begin evenly over `spread` seconds."""
+async def streams(port: int, count: int, per_second: float, spread: float, within: float = 120) -> Streams:
+    """Paced streams that begin evenly over `spread` seconds; what has not ended `within` seconds is lost."""
     loop = asyncio.get_running_loop()
-    found, request = Streams(), chat_bytes(question("Tell me more.", stream=True), "Connection: close")
-    begun, waits = loop.time(), []
+    request = chat_bytes(question("Tell me more.", stream=True, model="mock"), JSON, "Connection: close")
+    found, begun, waits, transports = Streams(), loop.time(), [], []
     for number in range(count):
         await asyncio.sleep(max(0.0, begun + spread * number / count - loop.time()))
         wait = loop.create_future()
-        await loop.create_connection(partial(_StreamClient, request, per_second, found, wait), "127.0.0.1", port)
+        client = partial(_StreamClient, request, per_second, found, wait)
+        transport, _ = await loop.create_connection(client, "127.0.0.1", port)
         waits.append(wait)
+        transports.append(transport)
+    await asyncio.wait(waits, timeout=begun + within - loop.time())
+    for transport in transports:
+        transport.abort()
     await asyncio.gather(*waits)
     return found
 

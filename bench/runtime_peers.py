@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,9 +46,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def on_server_core() -> Iterator[None]:
-    """What is started inside runs on the servers' core; this process is on the load generator's after it."""
-    os.sched_setaffinity(0, SERVER_CORE)
+def on_core(core: set[int]) -> Iterator[None]:
+    """What is started inside runs on `core`; this process is on the load generator's after it."""
+    os.sched_setaffinity(0, core)
     try:
         yield
     finally:
@@ -58,7 +58,7 @@ def on_server_core() -> Iterator[None]:
 @contextlib.contextmanager
 def runtime(name: str = "runtime", module: str = "chatbot_runtime", **settings: object) -> Iterator[Server]:
     """The runtime, or a variant of it."""
-    with on_server_core():
+    with on_core(SERVER_CORE):
         process = RuntimeProcess(module, **settings)
     with process:
         yield Server(name, process.pid, process.port)
@@ -76,7 +76,7 @@ def runtime_without(parts: str, **settings: object) -> Iterator[Server]:
 def bare(answer: Path, per_second: float) -> Iterator[Server]:
     """aiohttp, orjson and uvloop with nothing round them."""
     command = [sys.executable, str(PEERS / "bare_aiohttp.py"), str(answer), str(per_second)]
-    with _started("bare aiohttp", command) as server:
+    with started("bare aiohttp", command) as server:
         yield server
 
 
@@ -84,7 +84,7 @@ def bare(answer: Path, per_second: float) -> Iterator[Server]:
 def fastapi(answer: Path) -> Iterator[Server]:
     """FastAPI on uvicorn, with the same duties."""
     python = environment("fastapi", FASTAPI)
-    with _started("FastAPI", [str(python), str(PEERS / "fastapi_server.py"), str(answer)]) as server:
+    with started("FastAPI", [str(python), str(PEERS / "fastapi_server.py"), str(answer)]) as server:
         yield server
 
 
@@ -92,14 +92,19 @@ def fastapi(answer: Path) -> Iterator[Server]:
 def litellm(answer: Path) -> Iterator[Server]:
     """litellm's proxy with a mock answer."""
     text = json.loads(answer.read_bytes())["choices"][0]["message"]["content"]
-    python = environment("litellm", LITELLM)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    config = answer.with_name("litellm.yaml")
-    mock = f"{{model: openai/mock, api_key: none, mock_response: {text!r}}}"
-    config.write_text(f"model_list:\n  - {{model_name: mock, litellm_params: {mock}}}\n")
+    parameters = {"model": "openai/mock", "api_key": "none", "mock_response": text}
+    with litellm_proxy(answer.with_name("litellm.yaml"), parameters) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def litellm_proxy(config: Path, parameters: Mapping[str, str]) -> Iterator[Server]:
+    """litellm's proxy with one model."""
+    python, port = environment("litellm", LITELLM), free_port()
+    # JSON is YAML too.
+    config.write_text(json.dumps({"model_list": [{"model_name": "mock", "litellm_params": parameters}]}))
     command = [str(python.with_name("litellm")), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
-    with _started("litellm", command, port) as server:
+    with started("litellm", command, port) as server:
         yield server
 
 
@@ -121,10 +126,10 @@ def environment(name: str, packages: tuple[str, ...]) -> Path:
 
 
 @contextlib.contextmanager
-def _started(name: str, command: list[str], port: int = 0) -> Iterator[Server]:
+def started(name: str, command: list[str], port: int = 0, core: set[int] = SERVER_CORE) -> Iterator[Server]:
     """A process that prints its port, or listens on `port`, and then answers."""
-    environ = os.environ | LITELLM_ENVIRON
-    with on_server_core():
+    environ = os.environ | LITELLM_ENVIRON | {"NO_PROXY": "*"}
+    with on_core(core):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environ)
     try:
         assert process.stdout is not None
@@ -137,6 +142,13 @@ def _started(name: str, command: list[str], port: int = 0) -> Iterator[Server]:
     finally:
         process.kill()
         process.wait()
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
 
 
 def _answers(port: int) -> bool:
