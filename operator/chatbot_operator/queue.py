@@ -100,6 +100,7 @@ class Queue:
         delay = min(self._first * 2.0 ** min(failures, 30), self._longest) * self._rng.uniform(0.75, 1)
         delay = max(delay, retry_after or 0)
         self._blocked[key] = self._clock() + delay
+        self._due.pop(key, None)  # what was wished for meanwhile waits too
         self._schedule(key, self._blocked[key])
         self._ready.pop(key, None)
         self._free(key)

@@ -44,6 +44,9 @@ OUTDATED_SECONDS = 0.5
 COUNTS_HELD = 5
 """Mere counts of pods are held back this many times longer than a condition."""
 
+GOING_SECONDS = 15.0
+"""Pause after a namespace was found to be going: each object that goes with it would else be a reason to try again."""
+
 SURE_SECONDS = 0.3
 """Events of two objects may come in another order than they happened, by as much as Kopf gathers them: a pod that goes
 may be seen before the one that took its place."""
@@ -145,7 +148,7 @@ class Reconciler:
         except _Outdated:
             return Outcome(requeue_after=OUTDATED_SECONDS)
         if last.final:
-            return Outcome()
+            return Outcome(failed=True, retry_after=GOING_SECONDS)
         if last.retry_after is not None:  # told to wait: not even the status is written before
             return Outcome(failed=True, retry_after=last.retry_after)
         wait = await self._write_status(key, chatbot, decided, memory)

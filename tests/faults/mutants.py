@@ -301,8 +301,8 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "a namespace that goes is retried",
         "reconciler.py",
-        "        if last.final:\n            return Outcome()",
-        "        if last.final:\n            return Outcome(failed=True)",
+        "            return Outcome(failed=True, retry_after=GOING_SECONDS)",
+        "            return Outcome(failed=True)",
         "test_reconciler.py",
     ),
     _mutant(
@@ -510,6 +510,14 @@ MUTANTS: tuple[Mutant, ...] = (
         '        "revisionHistoryLimit": 2,\n        "replicas": 2,\n',
         "test_rendering.py",
         "row:C6",
+    ),
+    _mutant(
+        "what happens during a turn that fails ends its back-off",
+        "queue.py",
+        "        self._due.pop(key, None)  # what was wished for meanwhile waits too\n",
+        "",
+        "test_queue.py",
+        "row:B10",
     ),
     # phase hf -----------------------------------------------------------------------------------------------------
     _mutant(

@@ -169,6 +169,17 @@ async def test_neither_news_nor_a_wish_end_a_back_off(queue: Queue, clock: Clock
     assert await queue.get() == ONE
 
 
+async def test_what_happens_during_a_turn_that_fails_waits_for_its_back_off_too(queue: Queue, clock: Clock) -> None:
+    queue.add(ONE)
+    await queue.get()
+    queue.add_soon(ONE)  # the events of its own writes
+    queue.failed(ONE, retry_after=5)
+    clock.now = 2 * MOMENT_SECONDS
+    assert await waits(queue)
+    clock.now = 5
+    assert await queue.get() == ONE
+
+
 async def test_of_two_wishes_the_earlier_counts(queue: Queue, clock: Clock) -> None:
     queue.add_later(ONE, 50)
     queue.add_later(ONE, 5)

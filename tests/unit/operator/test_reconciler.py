@@ -8,6 +8,7 @@ from chatbot_operator import names
 from chatbot_operator.cluster import ClusterError, Conflict, Forbidden, Invalid, Terminating, Throttled, Transient
 from chatbot_operator.kinds import AUTOSCALER, CONFIG_MAP, DEPLOYMENT, SERVICE, Ref
 from chatbot_operator.leader import NotLeader
+from chatbot_operator.reconciler import GOING_SECONDS
 from tests.support.simulated_world import KEY, REF, World, settled
 
 BACKEND = Ref(DEPLOYMENT, KEY.namespace, names.backend(KEY.name))
@@ -188,12 +189,12 @@ async def test_trouble_of_the_infrastructure_is_a_retry_and_no_reason(error: Clu
     assert reason(world) == "Serving"
 
 
-async def test_a_namespace_that_is_going_is_final() -> None:
+async def test_a_namespace_that_is_going_is_left_alone_for_a_while_whatever_goes_with_it() -> None:
     world = World({"phase": "mock"})
     refuse(world, SERVICE_REF, Terminating("because it is being terminated"))
     outcome = await world.reconcile()
-    assert not outcome.failed
-    assert outcome.requeue_after is None
+    assert outcome.retry_after == GOING_SECONDS
+    assert world.api.calls[-1] == ("apply", SERVICE_REF), "nothing is written after it"
 
 
 async def test_a_chatbot_that_is_going_is_not_acted_on() -> None:
