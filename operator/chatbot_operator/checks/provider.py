@@ -44,7 +44,7 @@ def token_secret_missing(c: Context) -> Verdict | None:
             secret = c.chatbot.spec.hf.token_secret_ref
             return Verdict(
                 Reason.TOKEN_SECRET_MISSING,
-                f"Secret {secret.name} {TOKEN_STATES[state].format(key=secret.key)}{_meanwhile(c)} Make it: kubectl "
+                f"Secret {secret.name} {TOKEN_STATES[state].format(key=secret.key)}.{_meanwhile(c)} Make it: kubectl "
                 f"create secret generic -n {c.namespace} {secret.name} --from-literal {secret.key}=hf_… "
                 "Pods find it by themselves.",
             )

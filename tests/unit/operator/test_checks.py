@@ -232,7 +232,7 @@ def test_a_token_that_is_not_there_names_the_secret_and_the_command(state: str) 
     said = {"verified": False, "reason": "TokenRejected", "message": "There is no token."}
     scene.report(verification=said, token=state)
     command = "kubectl create secret generic -n chat mine --from-literal hf=hf_…"
-    told(scene, Reason.TOKEN_SECRET_MISSING, "Secret mine", command, "What served before goes on.")
+    told(scene, Reason.TOKEN_SECRET_MISSING, "Secret mine", command, ". What served before goes on. Make it: ")
 
 
 def test_an_endpoint_that_does_without_a_token_may_lack_one() -> None:
