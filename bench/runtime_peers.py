@@ -130,10 +130,11 @@ def started(name: str, command: list[str], port: int = 0, core: set[int] = SERVE
     """A process that prints its port, or listens on `port`, and then answers."""
     environ = os.environ | LITELLM_ENVIRON | {"NO_PROXY": "*"}
     with on_core(core):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environ)
+        # A pipe that is not read to its end stops whoever logs into it.
+        output = subprocess.DEVNULL if port else subprocess.PIPE
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL, env=environ)
     try:
-        assert process.stdout is not None
-        port = port or int(process.stdout.readline() or 0)
+        port = port or int((process.stdout and process.stdout.readline()) or 0)
         server = Server(name, process.pid, port)
         _until(lambda: process.poll() is not None or _answers(port), START_SECONDS)
         if process.poll() is not None or not _answers(port):
