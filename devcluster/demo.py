@@ -50,12 +50,17 @@ def up(arguments: Sequence[str]) -> int:
         call(env, "kubectl", "apply", "-n", "default", "-f", EXAMPLE)
         timeout = f"--timeout={READY_SECONDS}s"
         call(env, "kubectl", "wait", "-n", "default", "--for=condition=Ready", f"chatbot/{CHATBOT}", timeout)
-    bring_in(env, running.images.get("chatbot-runtime", ""), progress)
+    bring_in(env, running.images, progress)
     with address(env, running) as url:
         await_answer(url)
         show(env, url)
-    print(next_steps(running, options.name, time.monotonic() - began))
+    page = url if running.engine == "embedded" else ""
+    print(next_steps(running, options.name, time.monotonic() - began, page))
     return 0
+
+
+VALUES = {"image": "chatbot-operator", "images.runtime": "chatbot-runtime", "images.web": "chatbot-web"}
+"""The chart's values for our images."""
 
 
 def install(
@@ -63,7 +68,7 @@ def install(
 ) -> None:
     """Install the chart, or upgrade it, with the images that the cluster holds. `settings` are further `name=value`."""
     values = [argument for setting in settings for argument in ("--set", setting)]
-    for key, name in (("image", "chatbot-operator"), ("images.runtime", "chatbot-runtime")):
+    for key, name in VALUES.items():
         if name in images:
             repository, _, tag = images[name].rpartition(":")
             values += ["--set", f"{key}.repository={repository}", "--set-string", f"{key}.tag={tag}"]
@@ -72,15 +77,15 @@ def install(
         call(env, *chart, "--create-namespace", "--wait", f"--timeout={READY_SECONDS}s", *values)
 
 
-def bring_in(env: Mapping[str, str], image: str, progress: Progress) -> None:
-    """Wait until the chatbot's pods run this image: the operator rolls a change of its own making at its own pace."""
-    if not image:
-        return
-    deployment, timeout = f"deployment/{CHATBOT}-backend", f"--timeout={READY_SECONDS}s"
-    path = "jsonpath={.spec.template.spec.containers[0].image}"
-    with progress.step("its pods run this code"):
-        call(env, "kubectl", "wait", "-n", "default", deployment, f"--for={path}={image}", timeout)
-        call(env, "kubectl", "rollout", "status", "-n", "default", deployment, timeout)
+def bring_in(env: Mapping[str, str], images: Mapping[str, str], progress: Progress) -> None:
+    """Wait until the chatbot's pods run these images: the operator rolls a change of its own making at its own pace."""
+    path, timeout = "jsonpath={.spec.template.spec.containers[0].image}", f"--timeout={READY_SECONDS}s"
+    for component, name in (("backend", "chatbot-runtime"), ("web", "chatbot-web")):
+        if image := images.get(name, ""):
+            deployment = f"deployment/{CHATBOT}-{component}"
+            with progress.step(f"its {component} pods run this code"):
+                call(env, "kubectl", "wait", "-n", "default", deployment, f"--for={path}={image}", timeout)
+                call(env, "kubectl", "rollout", "status", "-n", "default", deployment, timeout)
 
 
 def call(env: Mapping[str, str], *command: str) -> str:
@@ -132,8 +137,8 @@ def show(env: Mapping[str, str], url: str) -> None:
         raise DevClusterError(f"{url} did not answer the question", "see `kubectl logs deployment/demo-backend`")
 
 
-def next_steps(running: Running, name: str, seconds: float) -> str:
-    """What to do with it now."""
+def next_steps(running: Running, name: str, seconds: float, page: str) -> str:
+    """What to do with it now. `page`: the address of the chat page; empty if a port-forward leads to it."""
     flag = "" if name == "dev" else f" --name {name}"
     python = ".venv/bin/python" if (CHECKOUT / ".venv").exists() else "python"
     where = (
@@ -141,8 +146,12 @@ def next_steps(running: Running, name: str, seconds: float) -> str:
         if running.engine == "embedded"
         else f"export KUBECONFIG={running.kubeconfig}"
     )
+    forward = f"kubectl port-forward -n default service/{CHATBOT} 8080:80"
+    chat = f"Chat at {page}" if page else f"Chat at http://127.0.0.1:8080 after `{forward}`"
     return f"""
-Up in {seconds:.0f} s. Point kubectl at the cluster:
+Up in {seconds:.0f} s. {chat}
+
+Point kubectl at the cluster:
 
   {where}
 

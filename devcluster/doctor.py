@@ -9,6 +9,7 @@ from typing import Literal
 
 from devcluster import build, cgroups, engines, packages, state
 from devcluster.errors import DevClusterError
+from devcluster.images import page
 from devcluster.images.layers import installer
 from devcluster.layout import Level
 from devcluster.processes import CAP_NET_ADMIN, CAP_SYS_ADMIN, has_capabilities
@@ -33,6 +34,14 @@ def _go() -> Check:
     except DevClusterError as error:
         return Check("Go", "missing", error.problem, error.remedy)
     return Check("Go", "ok", f"{tools.go_version} {tools.os}/{tools.arch}")
+
+
+def _node() -> Check:
+    version = page.node_version()
+    found = ".".join(map(str, version)) or "not there"
+    if version < (20, 19):
+        return Check("Node.js", "missing", f"{found}; 20.19 or newer builds the chat page", page.REMEDY)
+    return Check("Node.js", "ok", found)
 
 
 def _programs(level: Level) -> Check:
@@ -90,7 +99,7 @@ def examine(level: Level) -> list[Check]:
     """Every check that matters for a cluster of this level."""
     docker = "works" if engines.docker_works() else "does not answer"
     kind = "is there" if shutil.which("kind") else "is not there"
-    checks = [_go(), _programs(level), *_disk(level), _number()]
+    checks = [_go(), *([_node()] if level == "node" else []), _programs(level), *_disk(level), _number()]
     if level == "node":
         checks += _node_checks()
     return [*checks, Check("Docker and kind", "note", f"Docker {docker}, kind {kind}; both are optional")]

@@ -9,6 +9,7 @@ from pathlib import Path
 from devcluster.errors import DevClusterError
 from devcluster.images.description import CHECKOUT, ImageDescription
 from devcluster.images.layers import source_files
+from devcluster.images.page import page_files
 from devcluster.progress import Progress
 
 
@@ -47,7 +48,8 @@ def image_tag(image: ImageDescription) -> str:
     """12 hex digits of everything that Docker is given to build from."""
     digest = hashlib.sha256()
     sources = [path for source in image.sources for path in source_files(source)]
-    for path in (image.dockerfile, image.requirements, *sources):
+    page = page_files(image.page) if image.page else ()
+    for path in filter(None, (image.dockerfile, image.requirements, *sources, *page)):
         digest.update(f"{path.relative_to(CHECKOUT)}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
 
@@ -56,7 +58,7 @@ def load_image(name: str, image: ImageDescription, progress: Progress) -> str:
     """Build an image by its Dockerfile, put it into the cluster's nodes, return its reference."""
     reference = image.reference(image_tag(image))
     with progress.step(f"image {image.name}", usual=60):
-        base = os.environ.get("CHATBOT_BASE_IMAGE")
+        base = os.environ.get("CHATBOT_BASE_IMAGE") if image.base == "python" else None
         arguments = ("--build-arg", f"BASE={base}") if base else ()
         _run("docker", "build", "--file", str(image.dockerfile), "--tag", reference, *arguments, str(CHECKOUT))
         _run("kind", "load", "docker-image", reference, "--name", name)

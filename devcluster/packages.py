@@ -23,6 +23,7 @@ PROGRAMS: Mapping[str, str] = {
     "unshare": "util-linux",
     "hostname": "hostname",
     "gcc": "gcc",
+    "nginx": "nginx",
 }
 CNI_PACKAGE = "containernetworking-plugins"
 INSTALL = ("apt-get", "install", "--yes", "--no-install-recommends")

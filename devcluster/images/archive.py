@@ -33,6 +33,7 @@ class ImageConfig:
     user: str = ""
     workdir: str = "/"
     environment: Mapping[str, str] | None = None
+    stop_signal: str = ""
     arch: str = "amd64"
 
     def document(self, layers: Sequence[str]) -> dict[str, Any]:
@@ -44,6 +45,8 @@ class ImageConfig:
             "User": self.user,
             "WorkingDir": self.workdir,
         }
+        if self.stop_signal:
+            container["StopSignal"] = self.stop_signal
         return {
             "architecture": self.arch,
             "os": "linux",

@@ -1,4 +1,4 @@
-"""Makes the lowest layer of our images from the Python that runs this: interpreter, standard library, shared libraries.
+"""Makes the lowest layer of our images from this machine's own programs: Python with its standard library, or nginx.
 
 No package manager, daemon or network is needed. glibc only. It must not know what is put on top.
 """
@@ -76,8 +76,9 @@ _SYSTEM_LIBRARIES = (
 )
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 _TEXTS = {
-    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\napp:x:10001:10001:app:/app:/bin/false\n",
-    "etc/group": "root:x:0:\napp:x:10001:\n",
+    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\napp:x:10001:10001:app:/app:/bin/false\n"
+    "nginx:x:101:101:nginx:/tmp:/bin/false\n",
+    "etc/group": "root:x:0:\napp:x:10001:\nnginx:x:101:\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
 }
 
@@ -118,15 +119,14 @@ def _python_files() -> dict[str, Path]:
     return {f"usr/local/bin/{PYTHON}": Path(sys.executable).resolve()} | standard
 
 
-def _contents(python: Mapping[str, Path]) -> _Contents:
+def _contents(files: Mapping[str, Path], links: Mapping[str, str]) -> _Contents:
+    """Programs with every library that they load, and a shell."""
     if platform.libc_ver()[0] != "glibc":
-        raise DevClusterError(
-            "images can be made without Docker only where Python uses glibc", "install Docker and kind"
-        )
-    contents = _Contents(dict(python))
+        raise DevClusterError("images can be made without Docker only where glibc is used", "install Docker and kind")
+    contents = _Contents(dict(files), dict(links))
     libraries: set[Path] = set()
-    for name, path in python.items():
-        if path.suffix == ".so" or name.startswith("usr/local/bin/"):
+    for name, path in files.items():
+        if path.suffix == ".so" or "/bin/" in name or "/sbin/" in name:
             libraries |= _libraries(path)
     for libc in [library for library in libraries if library.name.startswith("libc.so")]:
         libraries |= {libc.parent / name for name in _SYSTEM_LIBRARIES if (libc.parent / name).exists()}
@@ -137,7 +137,6 @@ def _contents(python: Mapping[str, Path]) -> _Contents:
         contents.files[str(library)[1:] if loader else f"lib/{triplet}/{library.name}"] = library.resolve()
     if _AUTHORITIES.exists():
         contents.files[str(_AUTHORITIES)[1:]] = _AUTHORITIES
-    contents.links |= {"usr/local/bin/python3": PYTHON, "usr/local/bin/python": PYTHON}
     if busybox := shutil.which("busybox"):
         contents.files["bin/busybox"] = Path(busybox).resolve()
         contents.links |= {f"bin/{applet}": "busybox" for applet in _APPLETS}
@@ -160,6 +159,8 @@ def _byte_compiled(files: Mapping[str, Path], work: Path) -> dict[str, Path]:
             copy = work / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
+    if not work.exists():
+        return {}
     compile_tree(work / LIBRARY, f"/{LIBRARY}")
     return {str(path.relative_to(work)): path for path in (work / LIBRARY).rglob("*.pyc")}
 
@@ -187,13 +188,26 @@ def _write(target: Path, contents: _Contents) -> None:
 
 
 @functools.cache
-def layer(folder: Path) -> Path:
-    """The base layer's tar in the cache `folder`, made if the interpreter changed since. Raises DevClusterError."""
-    python = _python_files()
-    target = folder / f"base-{_key(python)}.tar"
+def python(folder: Path) -> Path:
+    """The layer's tar in the cache `folder`, made if the interpreter changed since. Raises DevClusterError."""
+    links = {"usr/local/bin/python3": PYTHON, "usr/local/bin/python": PYTHON}
+    return _layer(folder, "base", _python_files(), links)
+
+
+@functools.cache
+def nginx(folder: Path) -> Path:
+    """The same for nginx. Raises DevClusterError if there is none."""
+    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if found is None:
+        raise DevClusterError("nginx is not installed, and the chat page's image holds it", "apt-get install nginx")
+    return _layer(folder, "nginx", {"usr/sbin/nginx": Path(found).resolve()}, {})
+
+
+def _layer(folder: Path, name: str, files: Mapping[str, Path], links: Mapping[str, str]) -> Path:
+    target = folder / f"{name}-{_key(files)}.tar"
     if target.exists():
         return target
-    contents = _contents(python)
+    contents = _contents(files, links)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as work:
         contents.files |= _byte_compiled(contents.files, Path(work, "compiled"))

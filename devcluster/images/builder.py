@@ -14,6 +14,7 @@ from devcluster.images import base, description
 from devcluster.images.archive import BuiltImage, ImageConfig, content_tag, sha256, write_archive
 from devcluster.images.description import ImageDescription
 from devcluster.images.layers import packages_layer, sources_layer
+from devcluster.images.page import page_layer
 from devcluster.progress import Progress, Silent
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -36,16 +37,22 @@ def build_all(progress: Progress | None = None, names: Iterable[str] | None = No
 
 def build_described(image: ImageDescription, progress: Progress, folder: Path) -> BuiltImage:
     with progress.step(f"image {image.name}") as step:
-        step.detail("base: the running Python")
-        layers = [base.layer(folder)]
-        step.detail(f"packages of {image.requirements.name}")
-        layers.append(packages_layer(image.requirements, folder))
-        step.detail("sources")
-        layers.append(sources_layer(image.sources, image.workdir, folder))
+        step.detail(f"base: this machine's {image.base}")
+        layers = [base.python(folder) if image.base == "python" else base.nginx(folder)]
+        if image.requirements is not None:
+            step.detail(f"packages of {image.requirements.name}")
+            layers.append(packages_layer(image.requirements, folder))
+        if image.sources:
+            step.detail("sources")
+            layers.append(sources_layer(image.sources, image.workdir, folder))
+        if image.page is not None:
+            step.detail("the chat page")
+            layers.append(page_layer(image.page, image.page_folder, folder))
         config = ImageConfig(
             entrypoint=image.entrypoint,
             user=image.user,
             workdir=image.workdir,
+            stop_signal=image.stop_signal,
             environment=image.environment,
             arch=ARCHITECTURES.get(platform.machine(), platform.machine()),
         )

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from devcluster.errors import DevClusterError
 
@@ -15,15 +15,21 @@ REPOSITORY = "localhost"
 
 @dataclass(frozen=True)
 class ImageDescription:
-    """One image: locked packages, source folders, and how a container of it starts."""
+    """One image: what is in it, and how a container of it starts."""
 
     name: str
     dockerfile: Path
-    requirements: Path
+    base: Literal["python", "nginx"]
+    requirements: Path | None
+    """Locked packages."""
     sources: tuple[Path, ...]
+    page: Path | None
+    """The sources of a page that is built."""
+    page_folder: str
     entrypoint: tuple[str, ...]
     user: str
     workdir: str
+    stop_signal: str
     environment: Mapping[str, str]
 
     def reference(self, tag: str) -> str:
@@ -32,20 +38,25 @@ class ImageDescription:
 
 
 def _one(name: str, table: Mapping[str, Any], checkout: Path) -> ImageDescription:
+    base = table.get("base", "python")
     try:
         description = ImageDescription(
             name=name,
             dockerfile=checkout / table["dockerfile"],
-            requirements=checkout / table["requirements"],
-            sources=tuple(checkout / source for source in table["sources"]),
+            base=base,
+            requirements=checkout / table["requirements"] if base == "python" else None,
+            sources=tuple(checkout / source for source in table["sources"]) if base == "python" else (),
+            page=checkout / table["page"] if base == "nginx" else None,
+            page_folder=table["page_folder"] if base == "nginx" else "",
             entrypoint=tuple(table["entrypoint"]),
             user=table["user"],
-            workdir=table["workdir"],
+            workdir=table.get("workdir", "/"),
+            stop_signal=table.get("stop_signal", ""),
             environment=dict(table.get("environment", {})),
         )
     except KeyError as error:
         raise DevClusterError(f"image {name} in {DESCRIPTION.name} has no {error.args[0]}", "add it") from error
-    for path in (description.requirements, *description.sources):
+    for path in filter(None, (description.requirements, description.page, *description.sources)):
         if not path.exists():
             raise DevClusterError(f"image {name} needs {path.relative_to(checkout)}, which is not there")
     return description

@@ -23,7 +23,7 @@ from chatbot_operator.queue import Queue
 from chatbot_operator.reconciler import Reconciler
 from chatbot_operator.settings import InvalidSettings, Settings
 from chatbot_operator.store import Store
-from chatbot_operator.sync import Sync
+from chatbot_operator.sync import KindAppeared, Sync
 from chatbot_operator.worker import work
 
 log = logging.getLogger("chatbot_operator")
@@ -57,16 +57,18 @@ async def run(settings: Settings) -> None:
         poller = Poller(store, queue, client, settings, settled=settled.__contains__, clock=clock)
         recorder = Recorder(cluster, identity, clock=clock)
         reconciler = Reconciler(
-            store, cluster, leader, recorder, settings, reports=poller.reports, settled=settled, clock=clock
+            store,
+            cluster,
+            leader,
+            recorder,
+            settings,
+            reports=poller.reports,
+            settled=settled,
+            absent=sync.absent,
+            clock=clock,
         )
         health = server.Health(clock, clock(), resynced=lambda: sync.finished_at, synced=sync.ready.is_set)
         metrics.watch(depth=lambda: queue.depth, leading=leader.holds, chatbots=Chatbots(store.chatbots))
-        registry = handlers.registry(
-            store,
-            queue,
-            serves=lambda namespace: not settings.watch_namespaces or namespace in settings.watch_namespaces,
-            lease_seen=lambda: setattr(health, "lease_seen", clock()),
-        )
 
         async def worker() -> None:
             await sync.ready.wait()
@@ -76,6 +78,13 @@ async def run(settings: Settings) -> None:
             # Kopf looks once at its start for what is served: a definition that comes later it would never watch.
             # And when told to stop it waits for every task that was started after it.
             await sync.ready.wait()
+            registry = handlers.registry(
+                store,
+                queue,
+                serves=lambda namespace: not settings.watch_namespaces or namespace in settings.watch_namespaces,
+                lease_seen=lambda: setattr(health, "lease_seen", clock()),
+                absent=sync.absent,
+            )
             watched = {*settings.watch_namespaces, settings.namespace} if settings.watch_namespaces else set()
             await handlers.watcher(registry, tuple(sorted(watched)))()
             raise _Stopped
@@ -92,6 +101,8 @@ async def run(settings: Settings) -> None:
                     tasks.create_task(poller.run(leader.holds))
         except* _Stopped:
             log.info("stopping")
+        except* KindAppeared as appeared:
+            log.info("starting anew: %s", appeared.exceptions[0])
         finally:
             await leader.release()
             await cluster.close()

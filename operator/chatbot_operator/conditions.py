@@ -16,12 +16,13 @@ from chatbot_operator.api import (
     ServingPhase,
 )
 from chatbot_operator.api.reasons import FALLBACK_REASONS, ConditionType, Reason
-from chatbot_operator.checks import verdicts
+from chatbot_operator.checks import exposure, verdicts
 from chatbot_operator.checks.base import Context, Verdict
 from chatbot_operator.checks.rollout import scaling_trouble
-from chatbot_operator.checks.wishes import MODEL_MESSAGES, balancer_address
+from chatbot_operator.checks.wishes import MODEL_MESSAGES
 from chatbot_operator.cost import Rates, estimate
-from chatbot_operator.desired.base import BACKEND
+from chatbot_operator.desired.base import BACKEND, WEB
+from chatbot_operator.front import front
 from chatbot_operator.observe import Pod, public_service
 from chatbot_operator.revision import revision
 from chatbot_operator.settings import Settings
@@ -49,7 +50,7 @@ def status_of(c: Context) -> ChatbotStatus:
         serving_phase=serving,
         model=ModelStatus(name=effective.default_model(spec, answering), engine=effective.engine(spec, answering)),
         url=url,
-        endpoints=Endpoints(openai=f"{url}/v1" if url else "", cluster=f"{_cluster_url(c)}/v1"),
+        endpoints=_endpoints(c, url),
         replicas=live.total if live else 0,
         ready_replicas=len(c.observed.ready_pods()),
         selector=",".join(f"{k}={v}" for k, v in sorted(names.selector(name, BACKEND).items())),
@@ -120,11 +121,14 @@ def _fallback_reason(pod: Pod) -> str:
 
 def _available(c: Context) -> _State:
     ready, live = c.observed.ready_pods(), c.observed.backend
-    if ready and all(map(_fallback_reason, ready)):
+    no_page = front(c.chatbot, c.observed) == WEB and not c.observed.web.ready_pods()
+    if ready and not no_page and all(map(_fallback_reason, ready)):
         if effective.fallback_to(c.chatbot.spec) == "none":
             message = "The provider does not answer and fallback.to is none; see Ready."
             return _State(ConditionType.AVAILABLE, "False", Reason.MODEL_NOT_READY, message)
         return _State(ConditionType.AVAILABLE, "True", Reason.SERVING_FALLBACK, "The fallback answers.")
+    if ready and no_page:
+        return _State(ConditionType.AVAILABLE, "False", Reason.WEB_NOT_READY, "No pod of the chat page is ready.")
     if ready:
         newest = c.observed.newest_template()
         current = [p for p in ready if newest and p.template == newest.hash]
@@ -181,19 +185,19 @@ def _model_ready(c: Context) -> _State:
 
 def _exposed(c: Context) -> _State:
     expose, service = c.chatbot.spec.expose, public_service(c.observed, c.chatbot.metadata.name)
+    trouble = exposure.route_not_accepted(c) or exposure.address_pending(c)
+    if trouble is not None:
+        return _State(ConditionType.EXPOSED, "False", trouble.reason, trouble.message)
+    if expose.host or expose.type == "LoadBalancer":
+        return _State(ConditionType.EXPOSED, "True", Reason.ADDRESS_ASSIGNED, f"Reachable at {_url(c)}.")
     if expose.type == "ClusterIP":
         message = f"Reachable inside the cluster at {_cluster_url(c)}."
         return _State(ConditionType.EXPOSED, "True", Reason.CLUSTER_INTERNAL, message)
-    if expose.type == "NodePort":
-        port = _node_port(service)
-        if port:
-            message = f"Reachable at port {port} of every node."
-            return _State(ConditionType.EXPOSED, "True", Reason.ADDRESS_ASSIGNED, message)
-        return _State(ConditionType.EXPOSED, "False", Reason.ADDRESS_PENDING, "The Service has no node port yet.")
-    if balancer_address(service):
-        return _State(ConditionType.EXPOSED, "True", Reason.ADDRESS_ASSIGNED, f"Reachable at {_url(c)}.")
-    message = "The load balancer has given no address yet."
-    return _State(ConditionType.EXPOSED, "False", Reason.ADDRESS_PENDING, message)
+    port = _node_port(service)
+    if port:
+        message = f"Reachable at port {port} of every node."
+        return _State(ConditionType.EXPOSED, "True", Reason.ADDRESS_ASSIGNED, message)
+    return _State(ConditionType.EXPOSED, "False", Reason.ADDRESS_PENDING, "The Service has no node port yet.")
 
 
 def _fallback_active(c: Context) -> _State:
@@ -221,14 +225,23 @@ def _port(c: Context) -> str:
     return "" if port == 80 else f":{port}"
 
 
-def _url(c: Context) -> str:
-    """Where people reach it: inside the cluster by its Service, outside by the load balancer.
+def _endpoints(c: Context, url: str) -> Endpoints:
+    page = url if front(c.chatbot, c.observed) == WEB else ""
+    return Endpoints(web=page, openai=f"{url}/v1" if url else "", cluster=f"{_cluster_url(c)}/v1")
 
-    A node port has no address of its own: the operator does not read nodes.
+
+def _url(c: Context) -> str:
+    """Where people reach it: by its host name, outside by the load balancer, inside the cluster by its Service.
+
+    A node port has no address of its own: the operator does not read nodes. Nor Gateways: whether one ends TLS is not
+    known, and those that do send http:// there.
     """
-    if c.chatbot.spec.expose.type == "ClusterIP":
+    expose = c.chatbot.spec.expose
+    if expose.host:
+        return f"{'https' if expose.tls_secret_name else 'http'}://{expose.host}"
+    if expose.type == "ClusterIP":
         return _cluster_url(c)
-    address = balancer_address(public_service(c.observed, c.chatbot.metadata.name))
+    address = exposure.balancer_address(public_service(c.observed, c.chatbot.metadata.name))
     if not address:
         return ""
     host = f"[{address}]" if ":" in address else address

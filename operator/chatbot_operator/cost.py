@@ -24,6 +24,11 @@ def monthly(spec: ChatbotSpec, rates: Rates) -> Decimal:
     requests = effective.backend_resources(spec, spec.phase).requests
     pod = quantity(requests.cpu) * rates.cpu + quantity(requests.memory) / GIBIBYTE * rates.memory
     total = pod * (0 if spec.suspend else effective.backend_minimum(spec, spec.phase))
+    if spec.web.enabled:
+        page = spec.web.resources.requests
+        total += (
+            quantity(page.cpu) * rates.cpu + quantity(page.memory) / GIBIBYTE * rates.memory
+        ) * effective.web_minimum(spec)
     if effective.downloads(spec):
         total += effective.storage_size(spec) / GIBIBYTE * rates.storage
     if spec.expose.type == "LoadBalancer":

@@ -22,6 +22,16 @@ def backend_range(spec: ChatbotSpec, phase: Phase) -> Range:
     return _range(spec.backend.autoscaling, _BACKEND_RANGES[phase])
 
 
+def web_range(spec: ChatbotSpec) -> Range:
+    """The autoscaler's range of the chat page's pods."""
+    return _range(spec.web.autoscaling, Range(2, 10))
+
+
+def web_minimum(spec: ChatbotSpec) -> int:
+    """The fewest pods of the chat page; one while suspended, which says so."""
+    return 1 if spec.suspend else web_range(spec).least
+
+
 def _range(autoscaling: Autoscaling, default: Range) -> Range:
     least, most = autoscaling.min_replicas, autoscaling.max_replicas
     if least is None:

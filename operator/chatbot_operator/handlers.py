@@ -4,12 +4,12 @@ Nothing may fail or decide in here: Kopf swallows a handler's errors.
 """
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from typing import Any
 
 import kopf
 
-from chatbot_operator.kinds import BY_API, CHATBOT, CHILD_KINDS, LEASE, RawObject, kind_of
+from chatbot_operator.kinds import BY_API, CHATBOT, CHILD_KINDS, LEASE, Kind, RawObject, kind_of
 from chatbot_operator.names import SELECTOR
 from chatbot_operator.queue import Queue
 from chatbot_operator.store import Store
@@ -20,9 +20,15 @@ ERROR_BACKOFFS = (1, 1, 2, 3, 5, 8, 13, 21, 34, 55, 60, 60, 60, 60, 60, 60)
 
 
 def registry(
-    store: Store, queue: Queue, *, serves: Callable[[str], bool], lease_seen: Callable[[], None]
+    store: Store,
+    queue: Queue,
+    *,
+    serves: Callable[[str], bool],
+    lease_seen: Callable[[], None],
+    absent: Container[Kind] = (),
 ) -> kopf.OperatorRegistry:
-    """All handlers. `serves` tells whether a namespace is ours; `lease_seen` proves that events arrive."""
+    """All handlers. `serves` tells whether a namespace is ours; `lease_seen` proves that events arrive; `absent` are
+    the kinds that the cluster does not have."""
     handlers = kopf.OperatorRegistry()
 
     async def on_event(event: Any, **_: Any) -> None:
@@ -40,7 +46,7 @@ def registry(
     async def on_lease(**_: Any) -> None:
         lease_seen()
 
-    for kind in (CHATBOT, *CHILD_KINDS):
+    for kind in (k for k in (CHATBOT, *CHILD_KINDS) if k not in absent):
         kopf.on.event(kind.group, kind.version, kind.plural, registry=handlers)(on_event)
     kopf.on.event(LEASE.group, LEASE.version, LEASE.plural, registry=handlers)(on_lease)
     kopf.on.startup(registry=handlers)(configure)

@@ -57,6 +57,8 @@ SERVICE_ACCOUNT = Kind("ServiceAccount", "", "v1", "serviceaccounts")
 AUTOSCALER = Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers")
 DISRUPTION_BUDGET = Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets")
 NETWORK_POLICY = Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies")
+INGRESS = Kind("Ingress", "networking.k8s.io", "v1", "ingresses")
+HTTP_ROUTE = Kind("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes")
 CLAIM = Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims")
 JOB = Kind("Job", "batch", "v1", "jobs")
 EVENT = Kind("Event", "events.k8s.io", "v1", "events")
@@ -72,10 +74,15 @@ CHILD_KINDS = (
     AUTOSCALER,
     DISRUPTION_BUDGET,
     NETWORK_POLICY,
+    INGRESS,
+    HTTP_ROUTE,
     CLAIM,
     JOB,
 )
 """Watched with the label selector of `names.SELECTOR`."""
+
+OPTIONAL_KINDS = frozenset({HTTP_ROUTE})
+"""Kinds that a cluster may lack."""
 
 WATCHED_KINDS = (CHATBOT, *CHILD_KINDS)
 BY_API: Mapping[tuple[str, str], Kind] = {(k.api_version, k.name): k for k in (*WATCHED_KINDS, EVENT, LEASE)}

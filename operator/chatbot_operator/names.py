@@ -25,6 +25,7 @@ SETTINGS_KEY = "settings.json"
 
 TEMPLATE_INPUTS = f"{GROUP}/template-inputs"
 APPLIED_HASH = f"{GROUP}/applied-hash"
+CONF_HASH = f"{GROUP}/nginx-conf"
 SETTINGS_NUDGE = f"{GROUP}/settings"
 FAILED_REVISION = f"{GROUP}/failed-revision"
 CLAIM_UID = f"{GROUP}/claim-uid"
@@ -45,6 +46,11 @@ def short_hash(value: Any) -> str:
 def backend(chatbot: str) -> str:
     """Name of the backend's Deployment, Service, autoscaler, budget, account, settings and policy."""
     return f"{chatbot}-backend"
+
+
+def web(chatbot: str) -> str:
+    """Name of the chat page's Deployment, Service, autoscaler, budget, account, configuration and policy."""
+    return f"{chatbot}-web"
 
 
 def peers(chatbot: str) -> str:

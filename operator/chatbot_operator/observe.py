@@ -1,6 +1,6 @@
 """Raw objects -> Observed: what is, in the words of the decisions that follow. Pure; it decides nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -12,10 +12,13 @@ from chatbot_operator.kinds import (
     CLAIM,
     CONFIG_MAP,
     DEPLOYMENT,
+    HTTP_ROUTE,
+    INGRESS,
     JOB,
     POD,
     REPLICA_SET,
     SERVICE,
+    Kind,
     RawObject,
     Ref,
 )
@@ -52,11 +55,9 @@ class Template:
 
 
 @dataclass(frozen=True)
-class Backend:
-    """The live Deployment of the backend: the record of what serves."""
+class Rollout:
+    """A live Deployment: its wishes and counts."""
 
-    phase: str
-    revision: str
     generation_seen: bool
     replicas: int
     total: int
@@ -67,9 +68,6 @@ class Backend:
     replica_failure: str
     applied_hash: str
     template_inputs: str
-    list_hash: str
-    """The list of downloaded models that these pods serve; empty if they serve none."""
-    failed_revision: str
     number: int
     """Of the newest template that the Deployment's controller has taken up; 0 if it has not said so."""
     paused: bool
@@ -79,6 +77,17 @@ class Backend:
     def rolled_out(self) -> bool:
         """Every pod that is asked for is of the newest template and available, and none of an older one is left."""
         return self.generation_seen and self.replicas == self.updated == self.available and self.total == self.updated
+
+
+@dataclass(frozen=True)
+class Backend(Rollout):
+    """The live Deployment of the backend: the record of what serves."""
+
+    phase: str
+    revision: str
+    list_hash: str
+    """The list of downloaded models that these pods serve; empty if they serve none."""
+    failed_revision: str
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,35 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Workload:
+    """A Deployment with its templates and pods."""
+
+    live: Rollout | None = None
+    templates: tuple[Template, ...] = ()
+    pods: tuple[Pod, ...] = ()
+
+    def current_pods(self) -> tuple[Pod, ...]:
+        """The pods of the newest template, without those that are going."""
+        newest = self.newest_template()
+        return tuple(p for p in self.pods if newest and p.template == newest.hash and not p.deleting)
+
+    def ready_pods(self) -> tuple[Pod, ...]:
+        """The pods that the Services send requests to."""
+        return tuple(p for p in self.pods if p.ready and not p.deleting)
+
+    def newest_template(self) -> Template | None:
+        """The template that the Deployment is rolling out to."""
+        return max(self.templates, key=lambda t: t.number, default=None)
+
+    @property
+    def counts_settled(self) -> bool:
+        """Whether what is said of each template's pods is of the latest wish, and no pod is on its way out."""
+        live, newest = self.live, self.newest_template()
+        current = live is not None and live.generation_seen and newest is not None and newest.number >= live.number
+        return current and not any(t.shrinking for t in self.templates)
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything that a decision may depend on, of one Chatbot at one moment."""
 
@@ -145,6 +183,8 @@ class Observed:
     backend: Backend | None = None
     templates: tuple[Template, ...] = ()
     pods: tuple[Pod, ...] = ()
+    web: Workload = Workload()
+    """What serves the chat page."""
     claims: tuple[Claim, ...] = ()
     jobs: tuple[Job, ...] = ()
     downloaders: tuple[str, ...] = ()
@@ -154,28 +194,32 @@ class Observed:
     verified: tuple[str, ...] = ()
     """The `verifiedRevisions` of the live settings."""
     problems: Mapping[Ref, WriteProblem] = field(default_factory=dict)
+    absent: frozenset[Kind] = frozenset()
+    """Optional kinds that the cluster does not have."""
     complaints: Mapping[str, str] = field(default_factory=dict)
     """By uid: the last Warning among the Events of a child that is not well, as `Reason: message`."""
 
+    @property
+    def workload(self) -> Workload:
+        """The backend's Deployment with its templates and pods."""
+        return Workload(self.backend, self.templates, self.pods)
+
     def current_pods(self) -> tuple[Pod, ...]:
-        """The pods of the newest template, without those that are going."""
-        newest = self.newest_template()
-        return tuple(p for p in self.pods if newest and p.template == newest.hash and not p.deleting)
+        """The backend's; see Workload."""
+        return self.workload.current_pods()
 
     def newest_template(self) -> Template | None:
-        """The template that the Deployment is rolling out to."""
-        return max(self.templates, key=lambda t: t.number, default=None)
+        """The backend's; see Workload."""
+        return self.workload.newest_template()
 
     @property
     def counts_settled(self) -> bool:
-        """Whether what is said of each template's pods is of the latest wish, and no pod is on its way out."""
-        live, newest = self.backend, self.newest_template()
-        current = live is not None and live.generation_seen and newest is not None and newest.number >= live.number
-        return current and not any(t.shrinking for t in self.templates)
+        """The backend's; see Workload."""
+        return self.workload.counts_settled
 
     def ready_pods(self) -> tuple[Pod, ...]:
-        """The pods that the Services send requests to."""
-        return tuple(p for p in self.pods if p.ready and not p.deleting)
+        """The backend's; see Workload."""
+        return self.workload.ready_pods()
 
 
 def observe(
@@ -184,6 +228,7 @@ def observe(
     reports: Mapping[str, PodReport] | None = None,
     problems: Mapping[Ref, WriteProblem] | None = None,
     complaints: Mapping[str, str] | None = None,
+    absent: Collection[Kind] = (),
 ) -> Observed:
     """What the snapshot shows. `reports` are by `Pod.instance`."""
     uid = snapshot.chatbot["metadata"]["uid"] if snapshot.chatbot else ""
@@ -192,15 +237,21 @@ def observe(
     by_kind: dict[str, list[RawObject]] = {}
     for obj in ours.values():
         by_kind.setdefault(obj["kind"], []).append(obj)
-    live = next(iter(by_kind.get(DEPLOYMENT.name, ())), None)
+    deployments = {o["metadata"]["name"]: o for o in by_kind.get(DEPLOYMENT.name, ())}
+    live, page = deployments.get(names.backend(name)), deployments.get(names.web(name))
     config = ours.get(Ref(CONFIG_MAP, snapshot.key.namespace, names.backend(name)), {})
     settings = config.get("data", {}).get(names.SETTINGS_KEY, "")
     return Observed(
         children={r: o for r, o in ours.items() if r.kind not in (REPLICA_SET, POD)},
         strangers=strangers,
         backend=_backend(live) if live else None,
-        templates=tuple(map(_template, _replica_sets(snapshot, uid))),
-        pods=backend_pods(snapshot, reports),
+        templates=tuple(map(_template, _replica_sets(snapshot, live))),
+        pods=_pods_of(snapshot, live, reports or {}),
+        web=Workload(
+            live=Rollout(**_rollout(page)) if page else None,
+            templates=tuple(map(_template, _replica_sets(snapshot, page))),
+            pods=_pods_of(snapshot, page, {}),
+        ),
         claims=tuple(_claim(o) for o in by_kind.get(CLAIM.name, ())),
         jobs=tuple(_job(o) for o in by_kind.get(JOB.name, ())),
         downloaders=tuple(sorted(filter(None, map(_downloader, snapshot.children.values())))),
@@ -208,22 +259,27 @@ def observe(
         verified=_verified(settings),
         problems=problems or {},
         complaints=complaints or {},
+        absent=frozenset(absent),
     )
 
 
 def backend_pods(snapshot: Snapshot, reports: Mapping[str, PodReport] | None = None) -> tuple[Pod, ...]:
     """`Observed.pods` alone, for who asks often."""
     uid = snapshot.chatbot["metadata"]["uid"] if snapshot.chatbot else ""
-    sets = {o["metadata"]["uid"] for o in _replica_sets(snapshot, uid)}
+    live = snapshot.children.get(Ref(DEPLOYMENT, snapshot.key.namespace, names.backend(snapshot.key.name)))
+    ours = live if live is not None and belongs_to(live, uid, snapshot.key.name) else None
+    return _pods_of(snapshot, ours, reports or {})
+
+
+def _pods_of(snapshot: Snapshot, deployment: RawObject | None, reports: Mapping[str, PodReport]) -> tuple[Pod, ...]:
+    sets = {o["metadata"]["uid"] for o in _replica_sets(snapshot, deployment)}
     pods = (o for r, o in snapshot.children.items() if r.kind == POD and _controller(o) in sets)
-    return tuple(sorted((_pod(p, reports or {}) for p in pods), key=lambda p: p.ref))
+    return tuple(sorted((_pod(p, reports) for p in pods), key=lambda p: p.ref))
 
 
-def _replica_sets(snapshot: Snapshot, uid: str) -> list[RawObject]:
-    children = snapshot.children.items()
-    ours = (o for r, o in children if r.kind == DEPLOYMENT and belongs_to(o, uid, snapshot.key.name))
-    deployment = next((o["metadata"]["uid"] for o in ours), "")
-    return [o for r, o in children if r.kind == REPLICA_SET and _controller(o) == deployment]
+def _replica_sets(snapshot: Snapshot, deployment: RawObject | None) -> list[RawObject]:
+    uid = deployment["metadata"]["uid"] if deployment else None
+    return [o for r, o in snapshot.children.items() if r.kind == REPLICA_SET and uid and _controller(o) == uid]
 
 
 def _verified(settings: str) -> tuple[str, ...]:
@@ -269,29 +325,36 @@ def _condition(obj: RawObject, type_: str) -> Mapping[str, Any]:
 
 
 def _backend(obj: RawObject) -> Backend:
-    status, spec = obj.get("status", {}), obj["spec"]
-    template = spec["template"]["metadata"]
+    template = obj["spec"]["template"]["metadata"]
     labels = template.get("labels", {})
-    progressing, failure = _condition(obj, "Progressing"), _condition(obj, "ReplicaFailure")
     return Backend(
+        **_rollout(obj),
         phase=labels.get(names.PHASE_LABEL, ""),
         revision=labels.get(names.REVISION_LABEL, ""),
-        generation_seen=status.get("observedGeneration", 0) >= obj["metadata"].get("generation", 0),
-        replicas=spec.get("replicas", 1),
-        total=status.get("replicas", 0),
-        updated=status.get("updatedReplicas", 0),
-        ready=status.get("readyReplicas", 0),
-        available=status.get("availableReplicas", 0),
-        deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
-        replica_failure=failure.get("message", "") if failure.get("status") == "True" else "",
-        applied_hash=applied_hash(obj),
-        template_inputs=_annotation(obj, names.TEMPLATE_INPUTS),
         list_hash=template.get("annotations", {}).get(names.LIST_HASH, ""),
         failed_revision=_annotation(obj, names.FAILED_REVISION),
-        number=_number(obj),
-        paused=bool(spec.get("paused")),
-        deleting="deletionTimestamp" in obj["metadata"],
     )
+
+
+def _rollout(obj: RawObject) -> dict[str, Any]:
+    """The fields of a Rollout."""
+    status, spec = obj.get("status", {}), obj["spec"]
+    progressing, failure = _condition(obj, "Progressing"), _condition(obj, "ReplicaFailure")
+    return {
+        "generation_seen": status.get("observedGeneration", 0) >= obj["metadata"].get("generation", 0),
+        "replicas": spec.get("replicas", 1),
+        "total": status.get("replicas", 0),
+        "updated": status.get("updatedReplicas", 0),
+        "ready": status.get("readyReplicas", 0),
+        "available": status.get("availableReplicas", 0),
+        "deadline_exceeded": progressing.get("reason") == "ProgressDeadlineExceeded",
+        "replica_failure": failure.get("message", "") if failure.get("status") == "True" else "",
+        "applied_hash": applied_hash(obj),
+        "template_inputs": _annotation(obj, names.TEMPLATE_INPUTS),
+        "number": _number(obj),
+        "paused": bool(spec.get("paused")),
+        "deleting": "deletionTimestamp" in obj["metadata"],
+    }
 
 
 def _template(obj: RawObject) -> Template:
@@ -399,13 +462,21 @@ def _job(obj: RawObject) -> Job:
 
 def public_service(observed: Observed, chatbot: str) -> RawObject | None:
     """The live public Service."""
-    found = (o for r, o in observed.children.items() if r.kind == SERVICE and r.name == chatbot)
-    return next(found, None)
+    return _named(observed, SERVICE, chatbot)
 
 
-def autoscaler(observed: Observed) -> RawObject | None:
-    """The live autoscaler of the backend."""
-    return next((o for r, o in observed.children.items() if r.kind == AUTOSCALER), None)
+def route(observed: Observed, chatbot: str) -> RawObject | None:
+    """The live HTTPRoute or Ingress."""
+    return _named(observed, HTTP_ROUTE, chatbot) or _named(observed, INGRESS, chatbot)
+
+
+def autoscaler(observed: Observed, name: str) -> RawObject | None:
+    """The live autoscaler of a Deployment."""
+    return _named(observed, AUTOSCALER, name)
+
+
+def _named(observed: Observed, kind: Kind, name: str) -> RawObject | None:
+    return next((o for r, o in observed.children.items() if r.kind == kind and r.name == name), None)
 
 
 def nudged_at(pod: Pod) -> tuple[str, datetime | None]:

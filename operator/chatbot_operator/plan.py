@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any
 
 from chatbot_operator import effective, names
+from chatbot_operator.actions import Action, Annotate, Apply, Delete, Scale, delete
 from chatbot_operator.api import Chatbot, ChatbotStatus, Phase
 from chatbot_operator.checks.base import Context
 from chatbot_operator.checks.provider import waits_for_token
@@ -14,65 +15,29 @@ from chatbot_operator.checks.rollout import scaling_trouble
 from chatbot_operator.conditions import status_of
 from chatbot_operator.desired.account import backend_account
 from chatbot_operator.desired.autoscaler import backend_autoscaler
+from chatbot_operator.desired.base import WEB
 from chatbot_operator.desired.claim import models_claim
 from chatbot_operator.desired.config import backend_config
-from chatbot_operator.desired.deployment import backend_deployment, backend_template, paused_deployment
+from chatbot_operator.desired.deployment import backend_deployment, backend_template
 from chatbot_operator.desired.disruption import backend_budget
 from chatbot_operator.desired.download import download_job
 from chatbot_operator.desired.network import backend_policy
+from chatbot_operator.desired.route import route
 from chatbot_operator.desired.service import backend_service, peers_service, public_service
 from chatbot_operator.drift import wanted_hash
-from chatbot_operator.kinds import AUTOSCALER, CLAIM, DEPLOYMENT, Ref, ref_of
+from chatbot_operator.front import front
+from chatbot_operator.kinds import AUTOSCALER, CLAIM, DEPLOYMENT, Ref, kind_of, ref_of
 from chatbot_operator.migration import Migration, migrate, wanted_claim
-from chatbot_operator.observe import Backend, Observed, Pod, autoscaler, nudged_at, template_as_applied
+from chatbot_operator.observe import Observed, Pod, autoscaler, nudged_at, template_as_applied
+from chatbot_operator.page_plan import page_basics, page_may_go, page_pods
 from chatbot_operator.revision import template_inputs
+from chatbot_operator.rollouts import in_turn, paused
 from chatbot_operator.settings import Settings
 
 BUILT: frozenset[Phase] = frozenset({"mock", "hf"})
 """The phases that this version can serve; the others answer NotImplemented."""
 
 RENUDGE = timedelta(seconds=10)
-
-
-@dataclass(frozen=True)
-class Apply:
-    """Make sure that an object is like this. Whoever carries it out skips it when it is so already."""
-
-    body: Mapping[str, Any]
-    own_making: bool = False
-    """A rollout that only the operator's version or settings caused: those are paced."""
-
-    @property
-    def ref(self) -> Ref:
-        return ref_of(self.body)
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Set the count of pods."""
-
-    ref: Ref
-    replicas: int
-
-
-@dataclass(frozen=True)
-class Delete:
-    """Delete exactly the object that was looked at."""
-
-    ref: Ref
-    uid: str
-    resource_version: str
-
-
-@dataclass(frozen=True)
-class Annotate:
-    """Merge annotations into a pod."""
-
-    ref: Ref
-    annotations: Mapping[str, str]
-
-
-Action = Apply | Scale | Delete | Annotate
 
 
 @dataclass(frozen=True)
@@ -124,23 +89,31 @@ def _going(action: Action, observed: Observed) -> bool:
 def _actions(
     chatbot: Chatbot, observed: Observed, migration: Migration, settings: Settings, now: datetime
 ) -> Iterator[Action]:
-    verified = verified_revisions(observed)
-    config = backend_config(chatbot, verified, settings)
+    verified, who = verified_revisions(observed), front(chatbot, observed)
+    config = backend_config(chatbot, verified, settings, behind_web=who == WEB)
     wanted: list[Mapping[str, Any]] = [
         backend_account(chatbot),
         config,
         backend_policy(chatbot, settings, _running_templates(chatbot, observed, migration, settings)),
-        public_service(chatbot),
+        public_service(chatbot, who),
         backend_service(chatbot),
         peers_service(chatbot),
+        *page_basics(chatbot),
     ]
+    way_in = route(chatbot)
+    if way_in is not None and kind_of(way_in) not in observed.absent:
+        wanted.append(way_in)
     if migration.claim_wanted:
         claim = migration.model.claim
         uid = claim.uid if claim else ""
         wanted.append(models_claim(chatbot, size=migration.claim_size, records=migration.claim_records, uid=uid))
     yield from map(Apply, wanted)
     kept = {ref_of(body) for body in wanted}
-    parts = (_download(chatbot, observed, migration, settings), _backend(chatbot, observed, migration, settings))
+    parts = (
+        _download(chatbot, observed, migration, settings),
+        _backend(chatbot, observed, migration, settings),
+        page_pods(chatbot, observed, settings),
+    )
     for action in chain(*parts):
         kept.add(action.ref)
         yield action
@@ -166,7 +139,7 @@ def _download(
     """The Job of the weights. One that runs or is complete is never changed; a failed one is made anew when it
     would be another now: after an edit, or by the retry annotation."""
     if migration.job_replaced is not None:
-        yield _delete(observed, migration.job_replaced.ref)
+        yield delete(observed, migration.job_replaced.ref)
     claim, job = migration.model.claim, migration.model.job
     if not migration.job_wanted or claim is None:
         return
@@ -174,14 +147,15 @@ def _download(
     if job is None:
         yield Apply(body)
     elif job.state == "failed" and job.applied_hash != wanted_hash(body):
-        yield _delete(observed, job.ref)
+        yield delete(observed, job.ref)
 
 
 def _backend(
     chatbot: Chatbot, observed: Observed, migration: Migration, settings: Settings
 ) -> Iterator[Apply | Scale | Delete]:
     """The Deployment, its number of pods, its autoscaler and budget, in an order that never drops what serves."""
-    spec, live, scaler = chatbot.spec, observed.backend, autoscaler(observed)
+    spec, live = chatbot.spec, observed.backend
+    scaler = autoscaler(observed, names.backend(chatbot.metadata.name))
     deployment = _deployment(chatbot, observed, migration, settings)
     if live is None:
         if deployment is not None:
@@ -189,9 +163,9 @@ def _backend(
         return
     scales = spec.backend.autoscaling.enabled and not spec.suspend
     if not scales and scaler is not None:
-        yield _delete(observed, ref_of(scaler))
+        yield delete(observed, ref_of(scaler))
     count = _count(chatbot, observed, migration, scaled=scaler is not None)
-    ref = Ref(DEPLOYMENT, chatbot.metadata.namespace, names.backend(chatbot.metadata.name))
+    ref = _backend_ref(chatbot)
     if count is not None and count > live.replicas:
         yield Scale(ref, count)
     if scales:
@@ -204,7 +178,11 @@ def _backend(
     if deployment is None:
         deployment = _resumed(chatbot, observed, settings)
     if deployment is not None:
-        yield from _turn(chatbot, observed, migration, settings, deployment)
+        template = observed.children[deployment.ref]["spec"]["template"]
+        back = migration.template == "previous"
+        turn = deployment if back else in_turn(observed.workload, template, deployment)
+        if turn is not None:
+            yield turn
 
 
 def _resumed(chatbot: Chatbot, observed: Observed, settings: Settings) -> Apply | None:
@@ -212,38 +190,17 @@ def _resumed(chatbot: Chatbot, observed: Observed, settings: Settings) -> Apply 
     live = observed.backend
     if live is None or not live.paused:
         return None
-    paused = _paused(chatbot, observed, live, settings)
-    if live.applied_hash != wanted_hash(paused):
+    template = template_as_applied(observed.children[_backend_ref(chatbot)]["spec"]["template"])
+    wanted = backend_deployment(chatbot, settings, template)
+    held = paused(wanted, template, live.template_inputs)
+    if live.applied_hash != wanted_hash(held):
         return None
-    del paused["spec"]["paused"]
-    return Apply(paused)
+    del held["spec"]["paused"]
+    return Apply(held)
 
 
-def _turn(
-    chatbot: Chatbot, observed: Observed, migration: Migration, settings: Settings, deployment: Apply
-) -> Iterator[Apply]:
-    """The wanted Deployment; in the midst of a rollout it is paused first, until its counts have settled.
-
-    Kubernetes believes the counts of a template that it goes back to: pods of it that are just going would count as
-    available, and the pods that serve would be taken away for them.
-    """
-    live, newest = observed.backend, observed.newest_template()
-    changes = live is not None and live.applied_hash != wanted_hash(deployment.body)
-    if live is None or newest is None or not changes or migration.template == "previous":
-        yield deployment
-    elif live.paused:
-        if observed.counts_settled:
-            yield deployment
-    elif observed.counts_settled and not any(t.pods for t in observed.templates if t is not newest):
-        yield deployment
-    else:
-        yield Apply(_paused(chatbot, observed, live, settings))
-
-
-def _paused(chatbot: Chatbot, observed: Observed, live: Backend, settings: Settings) -> dict[str, Any]:
-    ref = Ref(DEPLOYMENT, chatbot.metadata.namespace, names.backend(chatbot.metadata.name))
-    template = template_as_applied(observed.children[ref]["spec"]["template"])
-    return paused_deployment(chatbot, settings, template, live.template_inputs)
+def _backend_ref(chatbot: Chatbot) -> Ref:
+    return Ref(DEPLOYMENT, chatbot.metadata.namespace, names.backend(chatbot.metadata.name))
 
 
 def _deployment(chatbot: Chatbot, observed: Observed, migration: Migration, settings: Settings) -> Apply | None:
@@ -285,8 +242,11 @@ def _prune(chatbot: Chatbot, observed: Observed, migration: Migration, kept: Col
     if not migration.arrived:
         return
     local_pods = any(p.phase == "local" for p in observed.pods)
+    own = names.backend(chatbot.metadata.name)
     for ref, obj in observed.children.items():
-        if ref in kept or ref.kind in (DEPLOYMENT, AUTOSCALER):
+        if ref in kept or (ref.name == own and ref.kind in (DEPLOYMENT, AUTOSCALER)):
+            continue
+        if ref.name == names.web(chatbot.metadata.name) and not page_may_go(chatbot, observed):
             continue
         if ref.kind == CLAIM and (
             _downloads_into(observed, obj["metadata"]["uid"]) or not _claim_may_go(chatbot, ref, local_pods=local_pods)
@@ -323,11 +283,6 @@ def _nudges(observed: Observed, now: datetime) -> Iterator[Annotate]:
 def _has_old_settings(pod: Pod, current: str) -> bool:
     status = pod.report.status if pod.report else None
     return bool(status and current and status.settings_hash != current)
-
-
-def _delete(observed: Observed, ref: Ref) -> Delete:
-    metadata = observed.children[ref]["metadata"]
-    return Delete(ref, metadata["uid"], metadata["resourceVersion"])
 
 
 def verified_revisions(observed: Observed) -> tuple[str, ...]:

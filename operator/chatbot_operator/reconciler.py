@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from chatbot_operator import drift
+from chatbot_operator.actions import Action, Annotate, Apply, Delete, Scale
 from chatbot_operator.api import Chatbot, InvalidChatbot, Phase, parse_chatbot
 from chatbot_operator.api.reasons import EventReason, Reason
 from chatbot_operator.cluster import (
@@ -24,11 +25,11 @@ from chatbot_operator.cluster import (
 )
 from chatbot_operator.conditions import with_problem
 from chatbot_operator.events import Recorder
-from chatbot_operator.kinds import CHATBOT, SERVICE, Key, RawObject, Ref
+from chatbot_operator.kinds import CHATBOT, SERVICE, Key, Kind, RawObject, Ref
 from chatbot_operator.leader import Leader
 from chatbot_operator.messages import Message, messages
 from chatbot_operator.observe import Observed, WriteProblem, belongs_to, observe
-from chatbot_operator.plan import BUILT, Action, Annotate, Apply, Delete, Plan, Scale, plan
+from chatbot_operator.plan import BUILT, Plan, plan
 from chatbot_operator.reports import PodReport
 from chatbot_operator.settings import Settings
 from chatbot_operator.statuses import goes_dark, is_news, worsens
@@ -102,6 +103,7 @@ class Reconciler:
     """One for all Chatbots; the queue sees to it that one Chatbot is never handled twice at once.
 
     `settled` is kept up to date: the Chatbots for which what was asked for served when they were looked at last.
+    `absent` are the optional kinds that the cluster lacks, as its owner finds out.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Reconciler:
         *,
         reports: Mapping[str, PodReport],
         settled: set[Key],
+        absent: Collection[Kind] = (),
         clock: Callable[[], float],
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         built: Collection[Phase] = BUILT,
@@ -121,6 +124,7 @@ class Reconciler:
         self._store, self._cluster, self._leader, self._recorder = store, cluster, leader, recorder
         self._settings, self._reports, self._settled = settings, reports, settled
         self._clock, self._wall_clock, self._built = clock, wall_clock, built
+        self._absent = absent
         self._memory: dict[Key, _Memory] = {}
         self._rolling: set[Key] = set()
 
@@ -188,6 +192,7 @@ class Reconciler:
             reports=self._reports,
             problems=memory.problems,
             complaints=memory.complaints,
+            absent=self._absent,
         )
         return plan(chatbot, observed, self._wall_clock(), self._settings, self._built), observed
 
@@ -335,8 +340,8 @@ class Reconciler:
         return len(self._rolling - {key}) < self._settings.rollouts_at_once
 
     def _note_rollout(self, key: Key, observed: Observed) -> None:
-        live = observed.backend
-        if live is not None and not live.rolled_out and not live.deadline_exceeded:
+        lives = (observed.backend, observed.web.live)
+        if any(live is not None and not live.rolled_out and not live.deadline_exceeded for live in lives):
             self._rolling.add(key)
         else:
             self._rolling.discard(key)
@@ -352,7 +357,8 @@ class Reconciler:
         if now - memory.looked_at < self._settings.events_look_seconds:
             return False
         memory.looked_at = now
-        sick = [(p.ref, p.uid) for p in observed.current_pods() if not p.ready]
+        pods = (*observed.current_pods(), *observed.web.current_pods())
+        sick = [(p.ref, p.uid) for p in pods if not p.ready]
         sick += [(c.ref, c.uid) for c in observed.claims if not c.bound]
         complaints = {}
         for ref, uid in sick[:LOOKED_AT_ONCE]:

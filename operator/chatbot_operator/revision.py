@@ -41,6 +41,12 @@ def list_hash(spec: ChatbotSpec) -> str:
     return names.short_hash([spec.local.models, download.registry if download else ""])
 
 
+def web_inputs(spec: ChatbotSpec) -> str:
+    """The same as `template_inputs` for the chat page's pods."""
+    exposed = [spec.expose.type, spec.expose.external_traffic_policy, spec.expose.host, spec.access.trusted_hops]
+    return names.short_hash([spec.web.resources.manifest(), spec.pods.manifest(), spec.backend.rollout, exposed])
+
+
 def template_inputs(spec: ChatbotSpec) -> str:
     """Eight hex digits that name everything in the spec that enters the pods' template.
 

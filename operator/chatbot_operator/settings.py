@@ -30,6 +30,7 @@ class Settings(BaseModel):
         (), description="Namespaces whose Chatbots are served, separated by commas. Empty: all of them."
     )
     runtime_image: str = Field("chatbot-runtime:dev", description="Image of the chatbot's backend.")
+    web_image: str = Field("chatbot-web:dev", description="Image of the chat page: nginx with the page's files.")
     image_pull_policy: str = Field("IfNotPresent", description="When a node pulls the images.")
     allowed_hosts: Words = Field(
         ("router.huggingface.co", "huggingface.co"),

@@ -4,8 +4,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Container
 
-from chatbot_operator.cluster import Cluster, ClusterError
-from chatbot_operator.kinds import CHATBOT, WATCHED_KINDS, Key, Kind
+from chatbot_operator.cluster import Cluster, ClusterError, NotFound
+from chatbot_operator.kinds import CHATBOT, OPTIONAL_KINDS, WATCHED_KINDS, Key, Kind
 from chatbot_operator.names import SELECTOR
 from chatbot_operator.queue import Queue
 from chatbot_operator.settings import Settings
@@ -21,8 +21,15 @@ FIRST_RETRY_SECONDS = 1.0
 """Pause after a list that failed; it doubles up to the time between two full lists."""
 
 
+class KindAppeared(Exception):
+    """The cluster has an optional kind now that it lacked: what watches has to be started anew to see it."""
+
+
 class Sync:
-    """`ready` is set once every kind was listed: nothing may be decided about a half-seen world."""
+    """`ready` is set once every kind was listed: nothing may be decided about a half-seen world.
+
+    `absent` are the optional kinds that the cluster lacks; known once it is ready.
+    """
 
     def __init__(
         self,
@@ -38,10 +45,11 @@ class Sync:
         self._store, self._queue, self._cluster, self._settings = store, queue, cluster, settings
         self._settled, self._clock, self._took = settled, clock, took
         self.ready = asyncio.Event()
+        self.absent: set[Kind] = set()
         self.finished_at: float | None = None
 
     async def run(self) -> None:
-        """List for ever."""
+        """List for ever. Raises KindAppeared."""
         retry, between = FIRST_RETRY_SECONDS, min(SECOND_LIST_SECONDS, self._settings.resync_seconds)
         while True:
             started = self._clock()
@@ -77,6 +85,15 @@ class Sync:
         for kind in WATCHED_KINDS:
             try:
                 changed |= await self._list(kind)
+                if kind in self.absent:
+                    raise KindAppeared(f"the cluster has {kind.plural} now")
+            except NotFound as error:
+                if kind not in OPTIONAL_KINDS:
+                    log.warning("list of %s: %s: %s", kind.plural, type(error).__name__, error.message)
+                    missing.append(kind)
+                elif kind not in self.absent:
+                    log.info("the cluster has no %s: %s", kind.plural, error.message)
+                    self.absent.add(kind)
             except ClusterError as error:
                 log.warning("list of %s: %s: %s", kind.plural, type(error).__name__, error.message)
                 missing.append(kind)

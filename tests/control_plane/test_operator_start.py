@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support import gateway
 from tests.support.chatbot import Bot
 from tests.support.cluster import ClusterAccess, make_namespace
 from tests.support.operator import install, operator_on, wait_for
@@ -38,3 +39,28 @@ def test_a_setting_that_cannot_be_used_ends_it_at_once_with_its_name() -> None:
     assert ended.returncode == 2
     assert "CHATBOT_OPERATOR_WORKERS" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_http_routes_that_come_later_are_found_made_and_judged_by_the_gateway(
+    control_plane: ClusterAccess, tmp_path: Path
+) -> None:
+    settings = {"RESYNC_SECONDS": "2"}
+    with operator_on(control_plane, tmp_path, settings) as (operator, _), make_namespace(control_plane) as namespace:
+        bot = Bot(control_plane, namespace)
+        expose = {"host": "chat.example.com", "gatewayRef": {"name": "public"}}
+        bot.create(access={"mode": "Anonymous"}, expose=expose)
+        condition = bot.wait_reason("RouteNotAccepted", 40)
+        assert "Install the Gateway API" in condition["message"]
+        gateway.install(control_plane)
+        wait_for("the operator ends, to be started anew", lambda: not operator.alive(), 20)
+        assert operator.exit_code() == 0
+        operator.start()
+        bot.wait_reason("AddressPending", 40)
+        gateway.say(control_plane, namespace, "demo", accepted=False, message="The listener is not for you.")
+        condition = bot.wait_reason("RouteNotAccepted", 20)
+        assert "The listener is not for you." in condition["message"]
+        gateway.say(control_plane, namespace, "demo", accepted=True)
+        bot.wait_ready(20)
+        assert bot.status()["url"] == "http://chat.example.com"
+        bot.kubectl("delete", "httproute/demo")
+        wait_for("it is made again", lambda: bot.kubectl("get", "httproute/demo", "--ignore-not-found"), 20)

@@ -11,7 +11,9 @@ from decimal import Decimal
 from typing import Any
 
 from chatbot_operator import names
+from chatbot_operator.desired.base import WEB
 from chatbot_operator.desired.deployment import CONTAINER
+from chatbot_operator.desired.nginx import PAGE_KEY
 from chatbot_operator.kinds import AUTOSCALER, CONFIG_MAP, DEPLOYMENT, SERVICE, Kind
 from chatbot_operator.units import quantity
 from tests.faults.admin import Object
@@ -64,6 +66,42 @@ def _deployment(*path: str) -> Shown:
 
 def _scaler(read: Callable[[Object], Any]) -> Shown:
     return Shown(AUTOSCALER, names.backend, read)
+
+
+def _page(spec: Spec) -> bool:
+    return bool(dig(spec, "web", "enabled") is not False)
+
+
+def _no_page(spec: Spec) -> bool:
+    return not _page(spec)
+
+
+def _page_scales(spec: Spec) -> bool:
+    return _page(spec) and bool(dig(spec, "web", "autoscaling", "enabled") is not False and not spec.get("suspend"))
+
+
+def _told(*path: str) -> Shown:
+    """What the page is told."""
+    return Shown(CONFIG_MAP, names.web, lambda o: dig(json.loads(o["data"][PAGE_KEY]), *path))
+
+
+def _page_template(*path: str) -> Shown:
+    return Shown(DEPLOYMENT, names.web, lambda o: dig(o, "spec", "template", *path))
+
+
+def _nginx(*path: str) -> Shown:
+    return Shown(DEPLOYMENT, names.web, lambda o: dig(o["spec"]["template"]["spec"]["containers"][0], *path))
+
+
+def _page_scaler(read: Callable[[Object], Any]) -> Shown:
+    return Shown(AUTOSCALER, names.web, read)
+
+
+def _page_resources() -> Iterator["Field"]:
+    for resource, both in AMOUNTS.items():
+        for kind, values in zip(("requests", "limits"), both, strict=True):
+            shown = _amount(_nginx("resources", kind, resource))
+            yield Field(f"web.resources.{kind}.{resource}", values, shown, _quantity, needs=_page)
 
 
 def _service(read: Callable[[Object], Any]) -> Shown:
@@ -213,7 +251,8 @@ FIELDS: tuple[Field, ...] = (
     Field("access.keysSecretRef.name", ("chat-keys", "other-keys"), _volume("keys", "secret", "secretName")),
     Field("access.requestsPerMinute", (5, 600), _settings("access", "requestsPerMinute")),
     Field("access.concurrentRequests", (1, 50), _settings("access", "concurrentRequests")),
-    Field("access.trustedHops", (1, 3), _settings("access", "trustedHops")),
+    Field("access.trustedHops", (1, 3), _settings("access", "trustedHops"), needs=_no_page),
+    Field("access.trustedHops", (1, 3), _settings("access", "trustedHops"), lambda hops: hops + 1, needs=_page),
     Field(
         "access.corsOrigins",
         (["https://a.example"], ["https://a.example", "http://b"]),
@@ -254,6 +293,33 @@ FIELDS: tuple[Field, ...] = (
         _service(lambda o: o["spec"].get("loadBalancerSourceRanges")),
         needs=_balanced,
     ),
+    Field(
+        "web.enabled",
+        (True, False),
+        _service(lambda o: o["spec"]["selector"][names.COMPONENT_LABEL] == WEB),
+        needs=_page,
+    ),
+    Field("web.title", ("Support", "\u202e</title>"), _told("title"), needs=_page),
+    Field("web.greeting", ("Hello!", "a\nb"), _told("greeting"), needs=_page),
+    Field("web.suggestions", (["One?"], ["One?", "Two?"]), _told("suggestions"), needs=_page),
+    *_page_resources(),
+    Field("web.autoscaling.minReplicas", (1, 2), _page_scaler(lambda o: o["spec"]["minReplicas"]), needs=_page_scales),
+    Field("web.autoscaling.maxReplicas", (3, 5), _page_scaler(lambda o: o["spec"]["maxReplicas"]), needs=_page_scales),
+    Field(
+        "web.autoscaling.targetCPUPercent",
+        (50, 90),
+        _page_scaler(lambda o: o["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"]),
+        needs=_page_scales,
+    ),
+    Field("pods.labels", _LABELS, _subset(_page_template("metadata", "labels"), lambda: _LABELS[1]), needs=_page),
+    Field("pods.tolerations", _TOLERATIONS, _page_template("spec", "tolerations"), needs=_page),
+    Field(
+        "pods.imageRegistry",
+        ("registry.example.com", "registry.example.com/mirror"),
+        _nginx("image"),
+        lambda value: f"{value}/chatbot-web:test",
+        needs=_page,
+    ),
     Field("pods.labels", _LABELS, _subset(_template("metadata", "labels"), lambda: _LABELS[1])),
     Field("pods.annotations", _NOTES, _subset(_template("metadata", "annotations"), lambda: _NOTES[1])),
     Field("pods.nodeSelector", _SELECTORS, _template("spec", "nodeSelector")),
@@ -275,7 +341,7 @@ FIELDS: tuple[Field, ...] = (
 
 LATER: Mapping[str, str] = {
     "local": "phase local",
-    "web": "the web tier",
+    "web.autoscaling.enabled": "decides whether there is an autoscaler: `inconsistencies` asks that by itself",
     "privacy": "refused together with phase hf; test_network.py",
     "expose.host": "routes",
     "expose.gatewayRef": "routes",
@@ -301,9 +367,10 @@ def inconsistencies(raw: Object, world: Mapping[Id, Object]) -> list[str]:
         shown = field.shown.read(child)
         if shown != field.wanted(value):
             found.append(f"{field.path} is {value!r}, its {field.shown.kind} has {shown!r}")
-    scaler = world.get(Id(AUTOSCALER.name, names.backend(name))) is not None
-    if scaler != _scales(spec):
-        found.append(f"backend.autoscaling: the autoscaler is {'there' if scaler else 'missing'}")
+    for block, own, scales in (("backend", names.backend, _scales), ("web", names.web, _page_scales)):
+        scaler = world.get(Id(AUTOSCALER.name, own(name))) is not None
+        if scaler != scales(spec):
+            found.append(f"{block}.autoscaling: the autoscaler is {'there' if scaler else 'missing'}")
     return found
 
 
@@ -312,7 +379,9 @@ def inconsistencies(raw: Object, world: Mapping[Id, Object]) -> list[str]:
 
 def random_spec(rng: random.Random, changes: int) -> Spec:
     """A valid spec with that many changes from the smallest one."""
-    spec: Spec = {"phase": "mock", "backend": {"autoscaling": {"minReplicas": 1}}}
+    spec: Spec = {"phase": "mock"}
+    for block in ("backend", "web"):
+        spec[block] = {"autoscaling": {"minReplicas": 1}}
     for _ in range(changes):
         mutate(spec, rng)
     return spec

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chatbot_operator.kinds import CHATBOT, DEPLOYMENT, Kind
-from chatbot_operator.names import backend
+from chatbot_operator.desired.base import BACKEND
+from chatbot_operator.kinds import CHATBOT, DEPLOYMENT, POD, Kind
+from chatbot_operator.names import COMPONENT_LABEL, backend
 from tests.faults.admin import NAMESPACE, ROLE, ROLE_BINDING, Admin, Object, Refused
 from tests.faults.oracles import Trial
 from tests.faults.process import OperatorProcess
@@ -36,6 +37,7 @@ SETTINGS: Mapping[str, str] = {
     "HOST": "127.0.0.1",
     "PORT": "0",
     "RUNTIME_IMAGE": "localhost/chatbot-runtime:test",
+    "WEB_IMAGE": "localhost/chatbot-web:test",
     "LEASE_NAME": RELEASE,
     "WORKERS": "4",
 }
@@ -225,6 +227,11 @@ class Lane:
             over = self.condition(name, "Progressing").get("status") == "False"
             return ready.get("reason") == "Suspended" and over and not self._pods(name)
         return ready.get("status") == "True"
+
+    def pods(self, name: str) -> list[Object]:
+        """The backend's."""
+        found = self.world.of(self.namespace, POD, name)
+        return [pod for pod in found if pod["metadata"]["labels"].get(COMPONENT_LABEL) == BACKEND]
 
     def _pods(self, name: str) -> int:
         live = self.deployment(name)

@@ -11,8 +11,9 @@ from typing import Any
 
 from chatbot_operator import names
 from chatbot_operator.api import InvalidChatbot, parse_chatbot
+from chatbot_operator.desired.base import BACKEND, WEB
 from chatbot_operator.kinds import AUTOSCALER, CHATBOT, CLAIM, DEPLOYMENT, EVENT, JOB, POD
-from chatbot_operator.revision import template_inputs
+from chatbot_operator.revision import template_inputs, web_inputs
 from tests.faults.admin import SLICE, Object
 from tests.faults.fields import inconsistencies
 from tests.faults.proxy import Call
@@ -64,8 +65,16 @@ def o2_write_counts(trial: Trial) -> list[str]:
         for (resource, name), times in made.items()
         if times > 1 + gone[Id(kinds.get(resource, ""), name)]
     ]
+    pages = {names.web(name) for name in _without_page(trial)}
     deletes = [c for c in trial.calls if c.verb == "delete" and c.resource not in trial.deletes_allowed]
+    deletes = [c for c in deletes if c.name not in pages]
     return found + [f"deleted: {c}" for c in deletes]
+
+
+def _without_page(trial: Trial) -> set[str]:
+    """The Chatbots that asked for no page at some time."""
+    bots = (c for c in trial.changes if c.id.kind == CHATBOT.name)
+    return {c.id.name for c in bots if c.obj["spec"].get("web", {}).get("enabled") is False}
 
 
 def o3_quiescence(trial: Trial) -> list[str]:
@@ -135,15 +144,23 @@ def judge(trial: Trial, waived: Iterable[str] = ()) -> list[str]:
     return [f"{name} {line}" for name, oracle in asked for line in oracle(trial)]
 
 
+PARTS = (BACKEND, WEB)
+
+
+def _part(obj: Object) -> str:
+    """The component that a pod or Deployment is of."""
+    return str(obj["metadata"].get("labels", {}).get(names.COMPONENT_LABEL, BACKEND))
+
+
 class _Honesty:
     """Follows one history; keeps, for each Chatbot, what was true within the last `lag` seconds."""
 
     def __init__(self, lag: float) -> None:
         self.found: list[str] = []
         self._lag = lag
-        self._ready: dict[str, list[tuple[float, int]]] = defaultdict(list)
-        self._pods: dict[str, dict[str, bool]] = defaultdict(dict)
-        self._rolled: dict[str, list[tuple[float, str]]] = defaultdict(list)
+        self._ready: dict[tuple[str, str], list[tuple[float, int]]] = defaultdict(list)
+        self._pods: dict[tuple[str, str], dict[str, bool]] = defaultdict(dict)
+        self._rolled: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
         self._seen: dict[str, tuple[str, int, Any]] = {}
         self._since: dict[str, str] = defaultdict(str)
 
@@ -152,11 +169,13 @@ class _Honesty:
         if who and _created(change.obj) < self._since[who]:
             return  # of an earlier Chatbot of that name
         if change.id.kind == POD.name and who:
-            self._pods[who][change.id.name] = change.type != "DELETED" and _is_ready(change.obj)
-            self._ready[who].append((change.at, sum(self._pods[who].values())))
+            part = _part(change.obj)
+            self._pods[who, part][change.id.name] = change.type != "DELETED" and _is_ready(change.obj)
+            self._ready[who, part].append((change.at, sum(self._pods[who, part].values())))
         elif change.id.kind == DEPLOYMENT.name and who and change.type != "DELETED":
             inputs = change.obj["metadata"].get("annotations", {}).get(names.TEMPLATE_INPUTS, "")
-            self._rolled[who].append((change.at, inputs if _rolled_out(change.obj) else ""))
+            rolled = self._rolled[who, _part(change.obj)]
+            rolled.append((change.at, inputs if _rolled_out(change.obj) else ""))
         elif change.id.kind == CHATBOT.name and change.type != "DELETED":
             self._status(change)
 
@@ -166,7 +185,8 @@ class _Honesty:
         before = self._seen.get(name)
         if before is not None and before[0] != uid:
             for known in (self._ready, self._pods, self._rolled):
-                known.pop(name, None)
+                for part in PARTS:
+                    known.pop((name, part), None)
             self._since[name] = _created(change.obj)
         if before is not None and before[0] == uid:
             if generation < before[1]:
@@ -176,12 +196,19 @@ class _Honesty:
         self._seen[name] = uid, generation, status
         if before is None and change.type != "ADDED":
             return  # it was said before anybody looked
+        self._conditions(change, generation)
+
+    def _conditions(self, change: Change, generation: int) -> None:
+        name, status = change.id.name, change.obj.get("status") or {}
         conditions = {c["type"]: c for c in status.get("conditions", ())}
         ready, available = conditions.get("Ready", {}), conditions.get("Available", {})
         for condition in (ready, available):
             if condition and condition["status"] != "True" and not (condition.get("reason") and condition["message"]):
                 self.found.append(f"{name}: {condition['type']} is {condition['status']} without reason or message")
-        counts = self._window(self._ready[name], change.at)
+        counts = self._window(self._ready[name, BACKEND], change.at)
+        pages = self._window(self._ready[name, WEB], change.at)
+        if available.get("reason") == "WebNotReady":
+            counts = pages
         said = available.get("status")
         when = f"in version {change.version} ({available.get('reason')}, {ready.get('reason')})"
         if said == "True" and not any(counts):
@@ -190,14 +217,16 @@ class _Honesty:
             self.found.append(f"{name}: Available was denied with ready pods for {self._lag:g} s, {when}")
         current = generation == change.obj["metadata"]["generation"]
         if ready.get("status") == "True" and current and not self._was_rolled_out(change):
-            self.found.append(f"{name}: Ready was said and the Deployment was not rolled out, {when}")
+            self.found.append(f"{name}: Ready was said and the Deployments were not rolled out, {when}")
 
     def _was_rolled_out(self, change: Change) -> bool:
         try:
-            wanted = template_inputs(parse_chatbot(change.obj).spec)
+            spec = parse_chatbot(change.obj).spec
         except InvalidChatbot:
             return False
-        return wanted in self._window(self._rolled[change.id.name], change.at)
+        wanted = {BACKEND: template_inputs(spec)} | ({WEB: web_inputs(spec)} if spec.web.enabled else {})
+        rolled = {part: self._window(self._rolled[change.id.name, part], change.at) for part in wanted}
+        return all(inputs in rolled[part] for part, inputs in wanted.items())
 
     def _window(self, values: list[tuple[float, Any]], at: float) -> list[Any]:
         """The values that held at some time within the last `lag` seconds before `at`."""
@@ -257,12 +286,12 @@ class _Safety:
             uid = raw["metadata"]["uid"]
             if may_go_dark(raw) or "deletionTimestamp" in raw["metadata"]:
                 self._served.discard(uid)
-            elif counts[id_.name] and _deployed(world, raw):
+            elif counts[id_.name] and counts[names.backend(id_.name)] and _deployed(world, raw):
                 self._served.add(uid)
                 self._dark.discard(uid)
             elif uid in self._served and uid not in self._dark:
                 self._dark.add(uid)
-                self.found.append(f"{id_.name}: no ready endpoint behind the Service")
+                self.found.append(f"{id_.name}: no ready endpoint behind a Service")
 
 
 def may_go_dark(raw: Object) -> bool:

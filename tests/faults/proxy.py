@@ -239,7 +239,9 @@ class FaultProxy:
         call.status = answer.status
         if call.verb in WRITES:
             call.response = json.loads(body)
-        return Reply(answer.status, self._shown(body), headers)
+        # A path that the server does not know is answered by plain text.
+        known = answer.content_type == "application/json"
+        return Reply(answer.status, self._shown(body) if known else body, headers)
 
     def _shown(self, body: bytes) -> bytes:
         if self.rewrite is None:

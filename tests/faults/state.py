@@ -43,6 +43,9 @@ _METADATA = ("annotations", "labels", "ownerReferences", "finalizers", "deletion
 _PATH_DEPENDENT = frozenset(
     {"deployment.kubernetes.io/revision", names.APPLIED_HASH}
 )  # counts templates; covers the owner's uid
+_PROVED = "verifiedRevisions"
+"""Of the settings: which providers have proved themselves depends on the past."""
+
 _METRICS = " The autoscaler cannot work now"
 """Whether the metrics API knows a fake pod yet is a matter of time."""
 _KEYS = ("type", "name", "key", "port")
@@ -63,8 +66,9 @@ def state_of(world: Mapping[Id, Object], namespace: str, chatbot: str) -> State:
         name = id_.name.replace(chatbot, "CHATBOT")
         text = json.dumps(shown).replace(uid, "UID").replace(namespace, "NAMESPACE").replace(chatbot, "CHATBOT")
         leaves |= _leaves(json.loads(text), f"{id_.kind}/{name}")
-    if _scaled(world, chatbot):
-        leaves.pop(f"Deployment/{names.backend('CHATBOT')}.spec.replicas", None)  # the autoscaler's
+    for named in (names.backend, names.web):
+        if Id(AUTOSCALER.name, named(chatbot)) in world:
+            leaves.pop(f"Deployment/{named('CHATBOT')}.spec.replicas", None)  # the autoscaler's
     return leaves
 
 
@@ -99,6 +103,9 @@ def _status(chatbot: Object) -> Object:
 
 
 def _child(obj: Object) -> Object:
+    if text := obj.get("data", {}).get(names.SETTINGS_KEY):
+        settings = {k: v for k, v in json.loads(text).items() if k != _PROVED}
+        obj = {**obj, "data": {**obj["data"], names.SETTINGS_KEY: json.dumps(settings)}}
     metadata = {k: v for k, v in obj["metadata"].items() if k in _METADATA}
     annotations = metadata.get("annotations", {})
     metadata["annotations"] = {k: v for k, v in annotations.items() if k not in _PATH_DEPENDENT}
@@ -111,10 +118,6 @@ def _applied(obj: Object) -> str:
     entries = obj["metadata"].get("managedFields", ())
     ours = [e["fieldsV1"] for e in entries if e["manager"] == names.MANAGER and e["operation"] == "Apply"]
     return json.dumps(ours, sort_keys=True)
-
-
-def _scaled(world: Mapping[Id, Object], chatbot: str) -> bool:
-    return Id(AUTOSCALER.name, names.backend(chatbot)) in world
 
 
 def _leaves(value: Any, path: str) -> State:

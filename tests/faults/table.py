@@ -23,7 +23,7 @@ SHARE = frozenset(
         *("B1", "B2", "B3", "B4-list", "B5", "B6", "B7", "B7-restart", "B8-once", "B9", "B10", "B11", "B13", "B14"),
         *("R3-500", "R3-429", "R3-reset", "R3-answer-lost"),
         *("C2", "C3", "C4", "C5", "C6", "C9", "C10", "C12", "C13"),
-        *("D2", "D6", "D6-phases", "D7", "D8", "D14"),
+        *("D2", "D6", "D6-page", "D6-phases", "D7", "D8", "D14"),
     )
 )
 """What `make test` runs a seeded part of: one row at least of each kind of trouble, in about three minutes."""

@@ -32,7 +32,7 @@ def condition(type_: str, status: str = "True", reason: str = "Serving", message
 def chatbot(version: int, *conditions: Object) -> Object:
     status = {"observedGeneration": 1, "conditions": list(conditions)} if conditions else {}
     meta = metadata(BOT, version) | {"uid": UID, "labels": {}, "ownerReferences": []}
-    spec = {"phase": "mock", "backend": {"autoscaling": {"enabled": False}, "replicas": 1}}
+    spec = {"phase": "mock", "web": {"enabled": False}, "backend": {"autoscaling": {"enabled": False}, "replicas": 1}}
     kind = {"apiVersion": "chatbot-operator.dev/v1alpha1", "kind": "Chatbot"}
     return {**kind, "metadata": meta, "spec": spec, "status": status}
 
@@ -51,8 +51,8 @@ def pod(version: int, ready: bool) -> Object:
     return {"kind": "Pod", "metadata": metadata(f"{BOT}-pod", version), "status": status}
 
 
-def endpoints(version: int, ready: bool) -> Object:
-    meta = metadata(f"{BOT}-slice", version, labels={"kubernetes.io/service-name": BOT})
+def endpoints(version: int, ready: bool, service: str = BOT) -> Object:
+    meta = metadata(f"{service}-slice", version, labels={"kubernetes.io/service-name": service})
     return {"kind": "EndpointSlice", "metadata": meta, "endpoints": [{"conditions": {"ready": ready}}]}
 
 
@@ -64,8 +64,9 @@ def healthy() -> Trial:
         ("ADDED", pod(3, ready=False)),
         ("MODIFIED", pod(4, ready=True)),
         ("MODIFIED", deployment(5, 1)),
-        ("ADDED", endpoints(6, ready=True)),
-        ("MODIFIED", chatbot(7, condition("Ready"), condition("Available"))),
+        ("ADDED", endpoints(6, ready=True, service=names.backend(BOT))),
+        ("ADDED", endpoints(7, ready=True)),
+        ("MODIFIED", chatbot(8, condition("Ready"), condition("Available"))),
     ]
     changes = [Change(int(o["metadata"]["resourceVersion"]), float(i), t, o) for i, (t, o) in enumerate(objects)]
     world = {c.id: c.obj for c in changes}

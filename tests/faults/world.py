@@ -15,12 +15,12 @@ import aiohttp
 from aiohttp import web
 
 from chatbot_operator import names
-from chatbot_operator.kinds import CHATBOT, CHILD_KINDS, CONFIG_MAP, EVENT, POD, Kind
+from chatbot_operator.kinds import CHATBOT, CHILD_KINDS, CONFIG_MAP, EVENT, OPTIONAL_KINDS, POD, Kind
 from chatbot_operator.kube import path
 from chatbot_runtime.contract import PodStatus, settings_hash
 from tests.faults.admin import SLICE, Admin, Object
 
-KINDS = (CHATBOT, *CHILD_KINDS, SLICE, EVENT)
+KINDS = (CHATBOT, *(kind for kind in CHILD_KINDS if kind not in OPTIONAL_KINDS), SLICE, EVENT)
 RELIST_SECONDS = 0.2
 
 

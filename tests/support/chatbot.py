@@ -23,7 +23,18 @@ CHILDREN = (
     "service/{}-peers",
     "serviceaccount/{}-backend",
 )
-"""What the operator makes for a mock, as kubectl names it."""
+"""What the operator makes for a mock without a chat page, as kubectl names it."""
+
+PAGE_CHILDREN = tuple(
+    f"{kind}/{{}}-web"
+    for kind in (
+        *("configmap", "deployment", "horizontalpodautoscaler", "networkpolicy"),
+        *("poddisruptionbudget", "service", "serviceaccount"),
+    )
+)
+"""What it makes for the page."""
+
+PAGE = {"enabled": True}
 
 
 @dataclass(frozen=True)
@@ -34,8 +45,8 @@ class Bot:
     namespace: str
     name: str = "demo"
 
-    def children(self) -> list[str]:
-        return [child.format(self.name) for child in CHILDREN]
+    def children(self, *, page: bool = False) -> list[str]:
+        return [child.format(self.name) for child in (*CHILDREN, *(PAGE_CHILDREN if page else ()))]
 
     def create(self, **spec: Any) -> "Bot":
         self.access.apply(manifest(self.name, **spec), namespace=self.namespace)
@@ -95,12 +106,12 @@ class Bot:
 
 
 def manifest(name: str, **spec: Any) -> dict[str, Any]:
-    """A Chatbot; phase mock unless said otherwise."""
+    """A Chatbot; unless said otherwise of phase mock and without a chat page: most tests look at the backend."""
     return {
         "apiVersion": API_VERSION,
         "kind": "Chatbot",
         "metadata": {"name": name},
-        "spec": {"phase": "mock"} | spec,
+        "spec": {"phase": "mock", "web": {"enabled": False}} | spec,
     }
 
 

@@ -108,6 +108,10 @@ class OperatorProcess:
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    def exit_code(self) -> int | None:
+        """Of a process that has ended by itself."""
+        return self.process.poll() if self.process else None
+
     def lines(self, *, since: int = 0) -> list[dict[str, Any]]:
         """The log from a byte on, parsed; a line that is not JSON is an entry of level RAW."""
         entries = []
@@ -252,6 +256,7 @@ def operator_on(
         "PORT": "0",
         "POD_STATUS_URL": pods.url,
         "RUNTIME_IMAGE": "localhost/chatbot-runtime:test",
+        "WEB_IMAGE": "localhost/chatbot-web:test",
     }
     operator = OperatorProcess(
         account_kubeconfig(access, folder), folder / "operator.log", {**defaults, **(settings or {})}

@@ -5,14 +5,16 @@ from datetime import timedelta
 from typing import Any
 
 from chatbot_operator import names
+from chatbot_operator.actions import Apply
 from chatbot_operator.api import Chatbot, Phase, parse_chatbot
 from chatbot_operator.checks.base import Context
 from chatbot_operator.desired.deployment import backend_deployment, backend_template
+from chatbot_operator.desired.page import web_deployment
 from chatbot_operator.drift import with_hash
-from chatbot_operator.kinds import API_VERSION, DEPLOYMENT, POD, REPLICA_SET, Ref, ref_of
+from chatbot_operator.kinds import API_VERSION, DEPLOYMENT, POD, REPLICA_SET, SERVICE, Kind, Ref, ref_of
 from chatbot_operator.migration import migrate
 from chatbot_operator.observe import Observed, WriteProblem, observe
-from chatbot_operator.plan import Apply, Plan, plan
+from chatbot_operator.plan import Plan, plan
 from chatbot_operator.reports import PodReport
 from chatbot_operator.settings import Settings
 from chatbot_operator.store import Snapshot
@@ -21,6 +23,9 @@ from tests.support.simulated_api import Object, clone, merge_into
 from tests.support.simulated_world import EVERY_PHASE, KEY, START
 
 BACKEND = Ref(DEPLOYMENT, KEY.namespace, names.backend(KEY.name))
+WEB = Ref(DEPLOYMENT, KEY.namespace, names.web(KEY.name))
+ADDRESS = "192.0.2.80"
+"""Of every Service."""
 
 
 class Scene:
@@ -35,6 +40,7 @@ class Scene:
         self.reports: dict[str, PodReport] = {}
         self.problems: dict[Ref, WriteProblem] = {}
         self.complaints: dict[str, str] = {}
+        self.absent: frozenset[Kind] = frozenset()
         self.settings = Settings()
         self.built = built
         self.now = START
@@ -46,7 +52,9 @@ class Scene:
     @property
     def observed(self) -> Observed:
         snapshot = Snapshot(KEY, self.raw, self.objects, self.strangers)
-        return observe(snapshot, reports=self.reports, problems=self.problems, complaints=self.complaints)
+        return observe(
+            snapshot, reports=self.reports, problems=self.problems, complaints=self.complaints, absent=self.absent
+        )
 
     @property
     def context(self) -> Context:
@@ -68,6 +76,8 @@ class Scene:
         ref = ref_of(new)
         new["metadata"].setdefault("uid", f"uid-{ref.kind}-{ref.name}")
         new["metadata"].setdefault("resourceVersion", "7")
+        if ref.kind == SERVICE:
+            new["spec"].setdefault("clusterIP", ADDRESS)
         old = self.objects.setdefault(ref, {})
         merge_into(old, new)
         return old
@@ -96,12 +106,27 @@ class Scene:
         chatbot = parse_chatbot({**self.raw, "spec": spec or self.raw["spec"]})
         template = backend_template(chatbot, self.settings)
         template["metadata"]["labels"] |= {"pod-template-hash": f"hash{number}"}
+        self._pods(BACKEND, template, number, ready, sick)
+
+    def page(self, *, ready: int = 2, sick: int = 0) -> None:
+        """The chat page's Deployment for two pods, with so many of its template."""
+        live = self.store(with_hash(web_deployment(self.chatbot, self.settings, ADDRESS)))
+        live["spec"]["replicas"] = 2
+        live["metadata"]["generation"] = 1
+        total = ready + sick
+        counts = {"replicas": total, "updatedReplicas": total, "readyReplicas": ready, "availableReplicas": ready}
+        live["status"] = {"observedGeneration": 1, **counts}
+        template = clone(live["spec"]["template"])
+        template["metadata"]["labels"] |= {"pod-template-hash": "page1"}
+        self._pods(WEB, template, 1, ready, sick)
+
+    def _pods(self, deployment: Ref, template: Mapping[str, Any], number: int, ready: int, sick: int) -> None:
         metadata = {
-            "name": f"{BACKEND.name}-{number}",
+            "name": f"{deployment.name}-{number}",
             "namespace": KEY.namespace,
             "labels": template["metadata"]["labels"],
             "annotations": {"deployment.kubernetes.io/revision": str(number)},
-            "ownerReferences": [self._owner(self.objects[BACKEND])],
+            "ownerReferences": [self._owner(self.objects[deployment])],
         }
         replica_set = {"apiVersion": "apps/v1", "kind": REPLICA_SET.name, "metadata": metadata}
         size = ready + sick
@@ -119,8 +144,8 @@ class Scene:
         owner = {k: obj["metadata"][k] for k in ("name", "uid")}
         return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "controller": True, **owner}
 
-    def pod(self, index: int = 0, number: int = 1) -> Object:
-        return self.objects[Ref(POD, KEY.namespace, f"{BACKEND.name}-{number}-{index}")]
+    def pod(self, index: int = 0, number: int = 1, deployment: Ref = BACKEND) -> Object:
+        return self.objects[Ref(POD, KEY.namespace, f"{deployment.name}-{number}-{index}")]
 
     def report(self, **fields: Any) -> None:
         """Every pod says of itself that all is well, but for `fields`."""
@@ -132,9 +157,12 @@ class Scene:
 
 
 def serving(spec: Mapping[str, Any] | None = None) -> Scene:
-    """What was asked for serves, with two pods."""
+    """What was asked for serves, with two pods, and two of the chat page."""
     scene = Scene(spec)
     scene.apply()
+    scene.apply()
+    if scene.chatbot.spec.web.enabled:
+        scene.page()
     scene.deployment(total=2, updated=2, available=2)
     scene.replica_set()
     scene.report()
@@ -145,6 +173,7 @@ def starting(spec: Mapping[str, Any] | None = None) -> Scene:
     """The first two pods are there and not ready."""
     scene = Scene(spec)
     scene.apply()
+    scene.page()
     scene.deployment(total=2, updated=2, available=0)
     scene.replica_set(ready=0, sick=2)
     return scene
@@ -154,6 +183,7 @@ def migrating(old: Mapping[str, Any], new: Mapping[str, Any]) -> Scene:
     """Two pods of the old spec serve, one of the new is not ready yet."""
     scene = Scene(new)
     scene.apply()
+    scene.page()
     scene.deployment(total=3, updated=1, available=2)
     scene.replica_set(old, number=1)
     scene.replica_set(new, number=2, ready=0, sick=1)

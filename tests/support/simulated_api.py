@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from chatbot_operator.cluster import Conflict, Invalid, Listing, NotFound
-from chatbot_operator.kinds import CLAIM, DEPLOYMENT, POD, Kind, RawObject, Ref, kind_of, ref_of
+from chatbot_operator.kinds import CLAIM, DEPLOYMENT, POD, SERVICE, Kind, RawObject, Ref, kind_of, ref_of
 from chatbot_operator.units import quantity
 
 Object = dict[str, Any]
@@ -94,6 +94,8 @@ class SimulatedApi:
             metadata["generation"] = 1
             if ref.kind == DEPLOYMENT:
                 new["spec"].setdefault("replicas", 1)
+            if ref.kind == SERVICE:
+                new["spec"].setdefault("clusterIP", f"192.0.2.{len(ref.name)}")
         elif {k: v for k, v in old.items() if k not in ("metadata", "status")} != {
             k: v for k, v in new.items() if k not in ("metadata", "status")
         }:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chatbot_operator import names
+from chatbot_operator.desired.base import WEB
 from chatbot_operator.kinds import AUTOSCALER, CLAIM, CONFIG_MAP, DEPLOYMENT, JOB, POD, REPLICA_SET, Key, RawObject, Ref
 from chatbot_operator.observe import Observed, observe
 from chatbot_operator.reports import PodReport
@@ -100,7 +101,8 @@ class Controllers:
                 "apiVersion": "apps/v1",
                 "kind": "ReplicaSet",
                 "metadata": {
-                    "name": f"{live['metadata']['name']}-{hashed}",
+                    # The real one finds another name if a set of an earlier Deployment still has it.
+                    "name": f"{live['metadata']['name']}-{names.short_hash([hashed, live['metadata']['uid']])}",
                     "namespace": self.key.namespace,
                     "labels": labels,
                     "annotations": {_NUMBER: str(number + 1)},
@@ -241,6 +243,8 @@ class Controllers:
 
     def _may_start(self, pod: Object) -> bool:
         labels, annotations = pod["metadata"]["labels"], pod["metadata"]["annotations"]
+        if labels.get(names.COMPONENT_LABEL) == WEB:
+            return True
         if names.REVISION_LABEL not in labels or labels[names.REVISION_LABEL] in self.faults.broken:
             return False
         alike = [p for p in self.api.of_kind(POD) if p["metadata"]["labels"].get(_HASH) == labels[_HASH]]

@@ -26,6 +26,11 @@ EVERY_PHASE: frozenset[Phase] = frozenset({"mock", "hf", "local"})
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
+def _with_web(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Without a chat page unless the spec says so: what moves is the backend."""
+    return {"web": {"enabled": False}, **spec}
+
+
 class SwitchedLeader(Leader):
     """Holds the Lease while `holding`."""
 
@@ -62,7 +67,7 @@ class World:
         self.asked = True
         """Whether pods answer the operator's questions."""
         metadata = {"name": KEY.name, "namespace": KEY.namespace, "uid": "the-chatbot"}
-        manifest = {"apiVersion": CHATBOT.api_version, "kind": "Chatbot", "metadata": metadata, "spec": dict(spec)}
+        manifest = {"apiVersion": CHATBOT.api_version, "kind": "Chatbot", "metadata": metadata, "spec": _with_web(spec)}
         self.api.store(manifest)
         self._note_mounts()
         self.start_operator()
@@ -119,7 +124,7 @@ class World:
 
     def put_spec(self, spec: Mapping[str, Any]) -> None:
         """Another spec as a whole."""
-        self.api.store({**self.api.objects[REF], "spec": dict(spec)})
+        self.api.store({**self.api.objects[REF], "spec": _with_web(spec)})
         self._note_mounts()
 
     def _note_mounts(self) -> None:

@@ -132,8 +132,8 @@ class Reason(StrEnum):
     )
     ROUTE_NOT_ACCEPTED = (
         "RouteNotAccepted",
-        "The Gateway did not accept the HTTPRoute.",
-        "Check the allowedRoutes of the Gateway's listener and expose.host.",
+        "The Gateway did not accept the HTTPRoute, or the cluster knows no HTTPRoutes.",
+        "Check expose.gatewayRef, the allowedRoutes of the Gateway's listener and expose.host.",
     )
 
     RATE_LIMITED = (

@@ -6,7 +6,7 @@ is Ready's reason. A message says what is wrong and what to do next; it never ho
 
 from collections.abc import Iterator
 
-from chatbot_operator.checks import pods, provider, rollout, wishes, writes
+from chatbot_operator.checks import exposure, pods, provider, rollout, wishes, writes
 from chatbot_operator.checks.base import Check, Context, Verdict
 
 CHECKS: tuple[Check, ...] = (
@@ -38,7 +38,9 @@ CHECKS: tuple[Check, ...] = (
     rollout.stalled,
     wishes.suspended,
     rollout.backend_not_ready,
-    wishes.address_pending,
+    exposure.web_not_ready,
+    exposure.address_pending,
+    exposure.route_not_accepted,
 )
 """In the order in which they are asked: what a person must mend comes before what only takes time."""
 

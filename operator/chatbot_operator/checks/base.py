@@ -9,7 +9,7 @@ from chatbot_operator.api import Chatbot, Phase
 from chatbot_operator.api.reasons import Reason
 from chatbot_operator.kinds import DEPLOYMENT, Ref
 from chatbot_operator.migration import Migration
-from chatbot_operator.observe import Observed
+from chatbot_operator.observe import Observed, Pod, Workload
 from chatbot_operator.settings import Settings
 
 
@@ -31,6 +31,20 @@ class Context:
     @property
     def backend_ref(self) -> Ref:
         return Ref(DEPLOYMENT, self.namespace, names.backend(self.chatbot.metadata.name))
+
+    @property
+    def web_ref(self) -> Ref:
+        return Ref(DEPLOYMENT, self.namespace, names.web(self.chatbot.metadata.name))
+
+    @property
+    def workloads(self) -> tuple[tuple[Ref, Workload], ...]:
+        """The Deployments that are wanted, with what is there of them."""
+        backend = (self.backend_ref, self.observed.workload)
+        return (backend, (self.web_ref, self.observed.web)) if self.chatbot.spec.web.enabled else (backend,)
+
+    def new_pods(self) -> tuple[Pod, ...]:
+        """The pods of the newest templates."""
+        return tuple(pod for _, workload in self.workloads for pod in workload.current_pods())
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from chatbot_operator.observe import Pod
 
 
 def _sick(c: Context, matches: Callable[[Pod], bool]) -> Pod | None:
-    return next((p for p in c.observed.current_pods() if not p.ready and matches(p)), None)
+    return next((p for p in c.new_pods() if not p.ready and matches(p)), None)
 
 
 _PULL_FAILURES = frozenset(
@@ -33,9 +33,10 @@ def unschedulable(c: Context) -> Verdict | None:
     pod = _sick(c, lambda p: bool(p.unschedulable))
     if pod is None:
         return None
+    whose = "spec.web.resources" if pod in c.observed.web.pods else "the phase's resources"
     return Verdict(
         Reason.UNSCHEDULABLE,
-        f"Pod {pod.ref.name}: {pod.unschedulable} Lower the phase's resources, relax spec.pods.nodeSelector and "
+        f"Pod {pod.ref.name}: {pod.unschedulable} Lower {whose}, relax spec.pods.nodeSelector and "
         "tolerations, or add a node.",
     )
 
@@ -45,7 +46,7 @@ _VOLUME_TROUBLE = ("FailedMount", "FailedAttachVolume", "FailedMapVolume", "Prov
 
 def volume_not_attached(c: Context) -> Verdict | None:
     """A volume cannot be brought to the pod's node; only Events say so."""
-    for pod in c.observed.current_pods():
+    for pod in c.new_pods():
         complaint = c.observed.complaints.get(pod.uid, "")
         if not pod.ready and complaint.startswith(_VOLUME_TROUBLE):
             return Verdict(
@@ -60,11 +61,11 @@ def out_of_memory(c: Context) -> Verdict | None:
     pod = _sick(c, lambda p: p.last_exit_reason == "OOMKilled")
     if pod is None:
         return None
-    phase = c.chatbot.spec.phase
+    block = "web" if pod in c.observed.web.pods else c.chatbot.spec.phase
     return Verdict(
         Reason.OUT_OF_MEMORY,
         f"Pod {pod.ref.name}: a container was killed at its memory limit ({pod.restarts} restarts). "
-        f"Raise spec.{phase}.resources.requests.memory.",
+        f"Raise spec.{block}.resources.requests.memory.",
     )
 
 

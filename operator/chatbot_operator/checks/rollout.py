@@ -8,9 +8,9 @@ from chatbot_operator.api import Chatbot
 from chatbot_operator.api.reasons import Reason
 from chatbot_operator.checks.base import Context, Verdict
 from chatbot_operator.checks.writes import problem
-from chatbot_operator.kinds import CLAIM, JOB
+from chatbot_operator.kinds import AUTOSCALER, CLAIM, JOB
 from chatbot_operator.migration import failed_marker
-from chatbot_operator.observe import Observed, autoscaler
+from chatbot_operator.observe import Observed
 from chatbot_operator.revision import revision, template_inputs
 
 
@@ -65,9 +65,16 @@ def rolling_out(c: Context) -> Verdict | None:
     target = revision(c.chatbot.spec)
     if c.migration.template == "target" and live.template_inputs != template_inputs(c.chatbot.spec):
         return Verdict(Reason.ROLLING_OUT, "The change waits until the one before has come to rest for a moment.")
-    if live.rolled_out and (live.revision == target or c.migration.template != "target"):
+    if not live.rolled_out or (live.revision != target and c.migration.template == "target"):
+        return Verdict(Reason.ROLLING_OUT, "New pods are being started; see status.readyReplicas.")
+    return _page_rolls(c)
+
+
+def _page_rolls(c: Context) -> Verdict | None:
+    page = c.observed.web.live
+    if not c.chatbot.spec.web.enabled or (page and (page.rolled_out or page.deadline_exceeded)):
         return None
-    return Verdict(Reason.ROLLING_OUT, "New pods are being started; see status.readyReplicas.")
+    return Verdict(Reason.ROLLING_OUT, "The pods of the chat page are being started.")
 
 
 def _held(c: Context) -> str:
@@ -134,10 +141,9 @@ class ScalingTrouble:
 
 
 def scaling_trouble(observed: Observed, now: datetime) -> ScalingTrouble | None:
-    """The autoscaler's complaint, if it has one."""
-    scaler = autoscaler(observed)
-    conditions = scaler.get("status", {}).get("conditions", ()) if scaler else ()
-    for condition in conditions:
+    """The complaint of an autoscaler, if one has any."""
+    scalers = (obj for ref, obj in observed.children.items() if ref.kind == AUTOSCALER)
+    for condition in (c for scaler in scalers for c in scaler.get("status", {}).get("conditions", ())):
         if condition["type"] != "ScalingActive" or condition["status"] != "False":
             continue
         if condition.get("reason") == "ScalingDisabled":

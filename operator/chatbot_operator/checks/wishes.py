@@ -3,7 +3,6 @@
 from chatbot_operator import names
 from chatbot_operator.api.reasons import Reason
 from chatbot_operator.checks.base import Context, Verdict
-from chatbot_operator.observe import public_service
 
 
 def not_implemented(c: Context) -> Verdict | None:
@@ -15,12 +14,6 @@ def not_implemented(c: Context) -> Verdict | None:
             Reason.NOT_IMPLEMENTED,
             f"This version of the operator cannot serve phase {spec.phase} yet; what served before goes on. "
             f"Set spec.phase to one of: {usable}.",
-        )
-    if spec.expose.host:
-        return Verdict(
-            Reason.NOT_IMPLEMENTED,
-            "This version of the operator makes no HTTPRoute or Ingress yet. Remove spec.expose.host and use "
-            "expose.type: LoadBalancer or NodePort.",
         )
     return None
 
@@ -76,22 +69,3 @@ def suspended(c: Context) -> Verdict | None:
     if not c.chatbot.spec.suspend:
         return None
     return Verdict(Reason.SUSPENDED, "spec.suspend is true: no pods run. Set it to false to go on.")
-
-
-def address_pending(c: Context) -> Verdict | None:
-    """The load balancer has given no address yet."""
-    service = public_service(c.observed, c.chatbot.metadata.name)
-    if c.chatbot.spec.expose.type != "LoadBalancer" or balancer_address(service):
-        return None
-    return Verdict(
-        Reason.ADDRESS_PENDING,
-        f"Service {c.chatbot.metadata.name} of type LoadBalancer has no address yet. If that lasts, the cluster has "
-        "no load balancer: use expose.type: NodePort.",
-    )
-
-
-def balancer_address(service: object) -> str:
-    """Host name or IP address that a load balancer gave to a Service; empty while there is none."""
-    status = service.get("status", {}) if isinstance(service, dict) else {}
-    ingress = status.get("loadBalancer", {}).get("ingress") or [{}]
-    return str(ingress[0].get("hostname") or ingress[0].get("ip") or "")

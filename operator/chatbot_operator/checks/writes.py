@@ -1,6 +1,6 @@
 """What the API server refused to be written, and whose names are taken. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from chatbot_operator.api.reasons import Reason
 from chatbot_operator.checks.base import Context, Verdict
@@ -47,12 +47,9 @@ def quota_exceeded(c: Context) -> Verdict | None:
     found = problem(c, lambda p: p.error == "Forbidden" and _is_quota(p.message))
     if found is not None:
         return Verdict(Reason.QUOTA_EXCEEDED, f"{found[0]}: {found[1].message}. Raise the quota, or ask for less.")
-    live = c.observed.backend
-    if live and not live.rolled_out and _is_quota(live.replica_failure):
-        return Verdict(
-            Reason.QUOTA_EXCEEDED,
-            f"{c.backend_ref}: {live.replica_failure}. Raise the quota, or lower resources or replicas.",
-        )
+    for ref, failure in _failures(c):
+        if _is_quota(failure):
+            return Verdict(Reason.QUOTA_EXCEEDED, f"{ref}: {failure}. Raise the quota, or lower resources or replicas.")
     return None
 
 
@@ -64,10 +61,14 @@ def admission_refused(c: Context) -> Verdict | None:
             Reason.ADMISSION_REFUSED,
             f"{found[0]}: {found[1].message}. Change the field or the policy that it names.",
         )
-    live = c.observed.backend
-    if live and not live.rolled_out and live.replica_failure and not _is_quota(live.replica_failure):
-        return Verdict(
-            Reason.ADMISSION_REFUSED,
-            f"{c.backend_ref}: {live.replica_failure}. Change the field or the policy that it names.",
-        )
+    for ref, failure in _failures(c):
+        if not _is_quota(failure):
+            return Verdict(Reason.ADMISSION_REFUSED, f"{ref}: {failure}. Change the field or the policy that it names.")
     return None
+
+
+def _failures(c: Context) -> Iterator[tuple[Ref, str]]:
+    """Why pods of a Deployment are not made, in the words of its controller."""
+    for ref, workload in c.workloads:
+        if workload.live and not workload.live.rolled_out and workload.live.replica_failure:
+            yield ref, workload.live.replica_failure

@@ -8,6 +8,7 @@ from chatbot_operator.api import API_VERSION, KIND, Chatbot
 from chatbot_operator.kinds import Kind
 
 BACKEND = "backend"
+WEB = "web"
 DOWNLOAD = "download"
 
 

@@ -51,14 +51,6 @@ def backend_deployment(
     return child(chatbot, DEPLOYMENT, names.backend(chatbot.metadata.name), BACKEND, {"spec": body}, annotations)
 
 
-def paused_deployment(chatbot: Chatbot, settings: Settings, template: Mapping[str, Any], inputs: str) -> dict[str, Any]:
-    """The Deployment as it is, with its rollout held: no pod is replaced until it is applied without that."""
-    body = backend_deployment(chatbot, settings, template)
-    body["metadata"]["annotations"][names.TEMPLATE_INPUTS] = inputs
-    body["spec"]["paused"] = True
-    return body
-
-
 def backend_template(chatbot: Chatbot, settings: Settings, *, with_engine: bool = True) -> dict[str, Any]:
     """The pod template of the spec's phase; admitted by Pod Security `restricted`.
 
@@ -80,16 +72,10 @@ def backend_template(chatbot: Chatbot, settings: Settings, *, with_engine: bool 
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": settings.grace_seconds,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": USER,
-                "runAsGroup": USER,
-                "fsGroup": USER,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": pod_security(USER),
             "containers": [_runtime(chatbot, settings, own_revision)],
             "volumes": _volumes(chatbot),
-            **placement(chatbot),
+            **placement(chatbot, BACKEND),
         },
     }
 
@@ -132,11 +118,7 @@ def _runtime(chatbot: Chatbot, settings: Settings, own_revision: str) -> dict[st
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "internal"}, "periodSeconds": 1, **probe},
         "startupProbe": {**live, "periodSeconds": 1, **probe, "failureThreshold": _START_SECONDS},
         "livenessProbe": {**live, "periodSeconds": 5, **probe, "terminationGracePeriodSeconds": _HUNG_SECONDS},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": CONTAINER_SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
     }
@@ -176,10 +158,10 @@ def _volumes(chatbot: Chatbot) -> list[dict[str, Any]]:
     return volumes
 
 
-def placement(chatbot: Chatbot) -> dict[str, Any]:
-    """Where the pods may run: as the spec says, else spread over the nodes."""
+def placement(chatbot: Chatbot, component: str) -> dict[str, Any]:
+    """Where the pods may run: as the spec says, else spread over the nodes, apart from others of their component."""
     pods = chatbot.spec.pods
-    selector = {"matchLabels": names.selector(chatbot.metadata.name, BACKEND)}
+    selector = {"matchLabels": names.selector(chatbot.metadata.name, component)}
     spread = [{**c.manifest(), "labelSelector": selector} for c in pods.topology_spread_constraints] or [
         {
             "maxSkew": 1,
@@ -200,6 +182,19 @@ def placement(chatbot: Chatbot) -> dict[str, Any]:
     if pods.image_pull_secrets:
         placement["imagePullSecrets"] = [s.manifest() for s in pods.image_pull_secrets]
     return placement
+
+
+def pod_security(user: int) -> dict[str, Any]:
+    """No root, no special system calls; volumes belong to the user."""
+    ids = {"runAsUser": user, "runAsGroup": user, "fsGroup": user}
+    return {"runAsNonRoot": True, **ids, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+CONTAINER_SECURITY: Mapping[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
 
 
 def image(pods: Pods, default: str) -> str:

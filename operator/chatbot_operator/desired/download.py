@@ -4,8 +4,8 @@ from typing import Any
 
 from chatbot_operator import effective, names
 from chatbot_operator.api import Chatbot
-from chatbot_operator.desired.base import DOWNLOAD, child
-from chatbot_operator.desired.deployment import USER, image, placement, resources
+from chatbot_operator.desired.base import BACKEND, DOWNLOAD, child
+from chatbot_operator.desired.deployment import CONTAINER_SECURITY, USER, image, placement, pod_security, resources
 from chatbot_operator.kinds import JOB
 from chatbot_operator.revision import list_hash
 from chatbot_operator.settings import Settings
@@ -32,13 +32,7 @@ def download_job(chatbot: Chatbot, settings: Settings, *, claim: str, claim_uid:
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(USER),
         "containers": [
             {
                 "name": DOWNLOAD,
@@ -47,16 +41,12 @@ def download_job(chatbot: Chatbot, settings: Settings, *, claim: str, claim_uid:
                 "args": ["download"],
                 "env": [{"name": k, "value": v} for k, v in env.items()],
                 "resources": resources(effective.backend_resources(chatbot.spec, "local")),
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
+                "securityContext": CONTAINER_SECURITY,
                 "volumeMounts": [{"name": "models", "mountPath": "/models"}],
             }
         ],
         "volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": claim}}],
-        **placement(chatbot),
+        **placement(chatbot, BACKEND),
     }
     on_exit = {"containerName": DOWNLOAD, "operator": "In", "values": [PERMANENT_EXIT]}
     body = {

@@ -5,7 +5,8 @@ from typing import Any
 
 from chatbot_operator import names
 from chatbot_operator.api import Chatbot
-from chatbot_operator.desired.base import BACKEND, child
+from chatbot_operator.desired.base import BACKEND, WEB, child
+from chatbot_operator.desired.nginx import WEB_PORT
 from chatbot_operator.desired.service import HTTP_PORT, INTERNAL_PORT
 from chatbot_operator.endpoints import endpoint
 from chatbot_operator.kinds import NETWORK_POLICY
@@ -47,6 +48,19 @@ def backend_policy(chatbot: Chatbot, settings: Settings, templates: Iterable[Map
         "egress": _egress(chatbot, templates),
     }
     return child(chatbot, NETWORK_POLICY, names.backend(chatbot.metadata.name), BACKEND, {"spec": body})
+
+
+def web_policy(chatbot: Chatbot) -> dict[str, Any]:
+    """Requests from anywhere, and out only to the backend's pods: the page asks nobody else, not even for a name."""
+    name = chatbot.metadata.name
+    backend = {"podSelector": {"matchLabels": names.selector(name, BACKEND)}}
+    body = {
+        "podSelector": {"matchLabels": names.selector(name, WEB)},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{"ports": [{"port": WEB_PORT, "protocol": "TCP"}]}],
+        "egress": [{"to": [backend], "ports": [{"port": HTTP_PORT, "protocol": "TCP"}]}],
+    }
+    return child(chatbot, NETWORK_POLICY, names.web(name), WEB, {"spec": body})
 
 
 def _egress(chatbot: Chatbot, templates: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ CONF_KEY = "nginx.conf"
 PAGE_KEY = "config.json"
 WEB_PORT = 8080
 
-Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9.]{0,251}[A-Za-z0-9])?$")]
+Host = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9.]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:]{2,39}\])$")]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Path = Annotated[str, Field(pattern=r"^(/[-A-Za-z0-9_.]+)+$")]
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
@@ -30,7 +30,7 @@ class WebServer(BaseModel):
     backend_host: Host
     backend_port: Port = 8000
     listen_host: Host | Literal[""] = ""
-    """Empty: every address of the pod."""
+    """Empty: every address of the pod, of the family of the backend's."""
     listen_port: Port = WEB_PORT
     page_dir: Path = "/srv/page"
     config_dir: Path = "/etc/chatbot/web"
@@ -78,7 +78,12 @@ def page_text(page: Page) -> str:
 
 def nginx_conf(server: WebServer) -> str:
     """The text of nginx.conf."""
-    listen = f"{server.listen_host}:{server.listen_port}" if server.listen_host else str(server.listen_port)
+    # A kernel without IPv6 refuses to listen on it; a backend with such an address shows that there is IPv6.
+    everywhere = "[::]" if server.backend_host.startswith("[") else ""
+    host = server.listen_host or everywhere
+    listen = f"{host}:{server.listen_port}" if host else str(server.listen_port)
+    if host == "[::]":
+        listen += " ipv6only=off"
     fields = server.model_dump() | {
         "listen": listen,
         "policy": "; ".join(_POLICY),

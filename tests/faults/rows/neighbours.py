@@ -54,7 +54,7 @@ async def not_ours(run: Run) -> None:
 
 def _injected(lane: Lane, name: str) -> bool:
     """The pods, and no others, are those of the edited template."""
-    live, pods = lane.deployment(name), lane.world.of(lane.namespace, POD, name)
+    live, pods = lane.deployment(name), lane.pods(name)
     return bool(live and pods) and all(len(p["spec"]["containers"]) == 2 and is_ready(p) for p in pods)
 
 
@@ -142,8 +142,8 @@ async def sick_pod_evicted(run: Run) -> None:
     lane = run.lane
     fails = {"pods": {"annotations": {"devcluster.local/fail": "CrashLoopBackOff: broken"}}}
     name = await lane.create({**ONE, **fails})
-    await lane.world.until("a pod is there", lambda: lane.world.of(lane.namespace, POD, name), 30)
-    pod = lane.world.of(lane.namespace, POD, name)[0]["metadata"]["name"]
+    await lane.world.until("a pod is there", lambda: lane.pods(name), 30)
+    pod = lane.pods(name)[0]["metadata"]["name"]
     await lane.world.until("the budget knows it", lambda: _budget_seen(lane, name), 30)
     url = path(POD, lane.namespace, pod, "eviction")
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}

@@ -210,13 +210,13 @@ async def settings_edited(run: Run) -> None:
 async def stuck_terminating(run: Run) -> None:
     lane, (name,) = run.lane, await start(run)
     held = {"metadata": {"finalizers": ["example.com/hold"]}}
-    await lane.admin.merge(SERVICE, lane.namespace, backend(name), held)
-    await lane.admin.delete(SERVICE, lane.namespace, backend(name))
+    await lane.admin.merge(SERVICE, lane.namespace, peers(name), held)
+    await lane.admin.delete(SERVICE, lane.namespace, peers(name))
     condition = await lane.reason(name, "RollingOut", "Terminating", "BackendNotReady", "Starting", timeout=DRIFT_BOUND)
-    assert backend(name) in condition["message"], f"the message does not say what it waits for: {condition}"
+    assert peers(name) in condition["message"], f"the message does not say what it waits for: {condition}"
     await lane.patch(name, systemPrompt="goes on meanwhile")
     await lane.world.until("the others are written", lambda: "goes on meanwhile" in _settings(lane, name), DRIFT_BOUND)
-    await lane.admin.merge(SERVICE, lane.namespace, backend(name), {"metadata": {"finalizers": None}})
+    await lane.admin.merge(SERVICE, lane.namespace, peers(name), {"metadata": {"finalizers": None}})
     await lane.settled(timeout=RESYNC_BOUND)
     await run.check()
 

@@ -3,11 +3,12 @@
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
-from chatbot_operator.kinds import CHATBOT, DEPLOYMENT, POD, REPLICA_SET
-from chatbot_operator.names import backend
+from chatbot_operator.kinds import CHATBOT, DEPLOYMENT, REPLICA_SET
+from chatbot_operator.names import COMPONENT_LABEL, backend
 from tests.faults.fields import FIELDS, Field, Spec, mutate, random_spec
 from tests.faults.harness import Row, Run
 from tests.faults.lane import Lane
@@ -34,7 +35,7 @@ def bad_version(spec: Spec, *reasons: str) -> Callable[[Run], Awaitable[None]]:
         condition = await lane.reason(name, *reasons, timeout=30)
         assert condition["message"]
         await lane.world.until("the rollout is given up", lambda: _progressing(lane, name) == "Stalled", DEADLINE_BOUND)
-        assert any(is_ready(p) for p in lane.world.of(lane.namespace, POD, name)), "the old version does not serve"
+        assert any(is_ready(p) for p in lane.pods(name)), "the old version does not serve"
         await lane.put(name, ONE)
         began = time.monotonic()
         await lane.settled()
@@ -56,7 +57,7 @@ async def changed_while_stuck(run: Run) -> None:
     await lane.put(name, {**ONE, **CHANGE})
     await lane.settled(timeout=30)
     run.tally.recovery.append(time.monotonic() - began)
-    pods = lane.world.of(lane.namespace, POD, name)
+    pods = lane.pods(name)
     assert all(is_ready(p) for p in pods if "deletionTimestamp" not in p["metadata"]), (
         "a pod of the stuck version is left"
     )
@@ -96,7 +97,8 @@ def flip_flop(*versions: Spec) -> Callable[[Run], Awaitable[None]]:
             deployments = [i for i in world if i.kind == DEPLOYMENT.name and i.name.startswith(name)]
             assert len(deployments) <= 2, f"{len(deployments)} Deployments at once"
         sets = [o for o in lane.world.of(lane.namespace, REPLICA_SET, name) if o["spec"]["replicas"]]
-        assert len(sets) == 1, f"{len(sets)} versions have pods at the end"
+        versions_of = Counter(o["metadata"]["labels"][COMPONENT_LABEL] for o in sets)
+        assert max(versions_of.values()) == 1, f"versions with pods at the end: {dict(versions_of)}"
         await run.check()
 
     return script
@@ -221,6 +223,12 @@ ROWS: tuple[Row, ...] = (
         "Two versions in turns every 0.2 s",
         "Only the last counts, always one ready endpoint",
         flip_flop(_asking("50m"), _asking("60m"), _asking("70m")),
+    ),
+    Row(
+        "D6-page",
+        "The chat page off and on every 0.2 s",
+        "Only the last counts, always one ready endpoint",
+        flip_flop({"web": {"enabled": False}}, {"web": {"enabled": True}}, {"web": {"enabled": False}}),
     ),
     Row(
         "D6-phases",

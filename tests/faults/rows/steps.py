@@ -10,7 +10,7 @@ API_BOUND = 60.0
 """T_api of the design, after the API is back."""
 RESTART_BOUND = 120.0
 QUICK_RETRIES = {"RETRY_FIRST_SECONDS": "0.05", "RETRY_LONGEST_SECONDS": "0.2"}
-ONE: Spec = {"backend": {"autoscaling": {"minReplicas": 1}}}
+ONE: Spec = {"backend": {"autoscaling": {"minReplicas": 1}}, "web": {"autoscaling": {"minReplicas": 1}}}
 CHANGE: Spec = {
     "systemPrompt": "Be kind.",
     "mock": {"resources": {"requests": {"cpu": "60m"}}},

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from devcluster.errors import DevClusterError
-from devcluster.images import description
+from devcluster.images import description, page
 from devcluster.images.archive import ImageConfig, content_tag, folder_layer, sha256, write_archive
 from devcluster.images.description import CHECKOUT, ImageDescription
 from devcluster.images.layers import source_files, sources_layer
@@ -113,30 +113,37 @@ def said_by(dockerfile: Path) -> dict[str, Any]:
     last = steps[stages[-1] :]
     copies = [argument.split() for instruction, argument in last if instruction == "COPY" and "--from" not in argument]
     requirements = [a.split()[0] for i, a in steps[: stages[-1]] if i == "COPY"]
-    only = {instruction: argument for instruction, argument in last if instruction in ("USER", "WORKDIR", "ENTRYPOINT")}
+    told = ("USER", "WORKDIR", "ENTRYPOINT", "STOPSIGNAL")
+    only = {instruction: argument for instruction, argument in last if instruction in told}
     return {
         "requirements": requirements,
         "sources": [tuple(copy) for copy in copies],
         "environment": dict(a.split("=", 1) for i, a in last if i == "ENV"),
         "user": only["USER"],
-        "workdir": only["WORKDIR"],
+        "workdir": only.get("WORKDIR", "/"),
+        "stop_signal": only.get("STOPSIGNAL", ""),
         "entrypoint": json.loads(only["ENTRYPOINT"]),
     }
 
 
-@pytest.mark.parametrize("image", description.load().values(), ids=lambda image: image.name)
+IMAGES = description.load().values()
+PYTHON = [image for image in IMAGES if image.requirements is not None]
+
+
+@pytest.mark.parametrize("image", PYTHON, ids=lambda image: image.name)
 def test_a_dockerfile_makes_the_image_that_the_description_says(image: ImageDescription) -> None:
     assert said_by(image.dockerfile) == {
-        "requirements": [str(image.requirements.relative_to(CHECKOUT))],
+        "requirements": [str(image.requirements and image.requirements.relative_to(CHECKOUT))],
         "sources": [(str(source.relative_to(CHECKOUT)), source.name) for source in image.sources],
         "environment": dict(image.environment),
         "user": image.user,
         "workdir": image.workdir,
+        "stop_signal": image.stop_signal,
         "entrypoint": list(image.entrypoint),
     }
 
 
-@pytest.mark.parametrize("image", description.load().values(), ids=lambda image: image.name)
+@pytest.mark.parametrize("image", PYTHON, ids=lambda image: image.name)
 def test_a_dockerfile_checks_hashes_runs_without_root_and_leaves_the_base_to_the_builder(
     image: ImageDescription,
 ) -> None:
@@ -149,8 +156,54 @@ def test_a_dockerfile_checks_hashes_runs_without_root_and_leaves_the_base_to_the
     assert int(gid) > 0
 
 
-@pytest.mark.parametrize("image", description.load().values(), ids=lambda image: image.name)
+@pytest.mark.parametrize("image", PYTHON, ids=lambda image: image.name)
 def test_the_entry_point_is_a_module_that_the_image_holds(image: ImageDescription) -> None:
     module = image.entrypoint[-1]
     source = next(source for source in image.sources if source.name == module)
     assert any(path.suffix == ".py" for path in source_files(source))
+
+
+def test_the_dockerfile_of_the_page_makes_the_image_that_the_description_says() -> None:
+    (image,) = [image for image in IMAGES if image.page is not None]
+    said = said_by(image.dockerfile)
+    steps = instructions(image.dockerfile)
+    assert ("COPY", f"--from=page /web/dist {image.page_folder}") in steps
+    assert ("RUN", "npm ci") in steps
+    assert said["sources"] == []
+    assert {key: said[key] for key in ("user", "workdir", "stop_signal", "entrypoint")} == {
+        "user": image.user,
+        "workdir": image.workdir,
+        "stop_signal": image.stop_signal,
+        "entrypoint": list(image.entrypoint),
+    }
+
+
+def test_the_page_is_built_again_only_when_a_source_of_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, built = tmp_path / "web", list[str]()
+    for name in page.SOURCES:
+        (source / name).mkdir(parents=True) if "." not in name else (source / name).write_text(name)
+    (source / "src/App.tsx").write_text("one")
+
+    def run(folder: Path, *command: str) -> None:
+        built.append(" ".join(command[:2]))
+        (folder / "dist").mkdir(exist_ok=True)
+        (folder / "dist/index.html").write_text((folder / "src/App.tsx").read_text())
+
+    monkeypatch.setattr(page, "_run", run)
+    monkeypatch.setattr(page, "node_version", lambda: (20, 19, 0))
+    first = page.page_layer(source, "/srv/page", tmp_path)
+    assert page.page_layer(source, "/srv/page", tmp_path) == first
+    assert built == ["npm ci", "npm run"]
+    (source / "src/App.tsx").write_text("two")
+    second = page.page_layer(source, "/srv/page", tmp_path)
+    assert second != first
+    with tarfile.open(second) as tar:
+        assert tar.extractfile("srv/page/index.html").read() == b"two"  # type: ignore[union-attr]
+
+
+def test_a_machine_without_node_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "node_version", lambda: (18, 19, 0))
+    with pytest.raises(DevClusterError, match=r"Node.js 20.19"):
+        page.page_layer(CHECKOUT / "web", "/srv/page", tmp_path)

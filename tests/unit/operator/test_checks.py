@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from chatbot_operator import names
+from chatbot_operator.actions import Annotate, Apply
 from chatbot_operator.api.reasons import CONDITIONS, ConditionType, Reason
 from chatbot_operator.checks import CHECKS, verdicts
 from chatbot_operator.checks.rollout import SCALING_GRACE, scaling_trouble
 from chatbot_operator.kinds import AUTOSCALER, CONFIG_MAP, SERVICE, Ref
 from chatbot_operator.migration import failed_marker
 from chatbot_operator.observe import WriteProblem
-from chatbot_operator.plan import Annotate, Apply
 from chatbot_operator.reports import PodReport
 from tests.support.scenes import BACKEND, Scene, migrating, serving, starting
 from tests.support.simulated_world import KEY
@@ -47,11 +47,6 @@ def test_what_was_asked_for_serves_and_no_check_complains() -> None:
 
 def test_a_phase_that_is_not_built_names_it_and_the_usable_ones() -> None:
     told(Scene(HF, built=frozenset({"mock"})), Reason.NOT_IMPLEMENTED, "phase hf", "one of: mock")
-
-
-def test_a_host_name_is_not_implemented_and_the_other_ways_are_named() -> None:
-    expose = {"host": "chat.example.com", "ingressClassName": "nginx"}
-    told(Scene({**MOCK, "expose": expose}), Reason.NOT_IMPLEMENTED, "spec.expose.host", "NodePort")
 
 
 def test_a_child_that_a_finalizer_keeps_from_going_is_named_with_the_finalizer() -> None:

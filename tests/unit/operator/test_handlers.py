@@ -6,7 +6,10 @@ from typing import Any
 import kopf
 import pytest
 
-from chatbot_operator.handlers import configure
+from chatbot_operator.handlers import configure, registry
+from chatbot_operator.kinds import HTTP_ROUTE, Kind
+from chatbot_operator.queue import Queue
+from chatbot_operator.store import Store
 
 
 class Untouchable(dict[str, Any]):
@@ -25,3 +28,13 @@ async def test_an_event_costs_no_copy_of_its_object() -> None:
     storage = settings.persistence.diffbase_storage
     essence = settings.persistence.progress_storage.clear(essence=storage.build(body=body))
     assert (dict(essence), storage.fetch(body=body)) == ({}, None)
+
+
+def test_a_kind_that_the_cluster_lacks_is_not_watched() -> None:
+    store, queue = Store(), Queue(clock=lambda: 0.0)
+    both = [
+        registry(store, queue, serves=lambda _: True, lease_seen=lambda: None, absent=absent)
+        for absent in (frozenset[Kind](), frozenset({HTTP_ROUTE}))
+    ]
+    plurals = [{selector.any_name for selector in r._watching.get_all_selectors()} for r in both]
+    assert plurals[0] - plurals[1] == {HTTP_ROUTE.plural}

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from chatbot_operator.actions import Apply
 from chatbot_operator.kinds import NETWORK_POLICY, POD, Ref
-from chatbot_operator.plan import Apply
 from tests.support.scenes import Scene, migrating, serving
 from tests.support.simulated_world import KEY
 

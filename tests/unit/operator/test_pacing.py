@@ -13,8 +13,8 @@ OTHERS_BACKEND = Ref(DEPLOYMENT, KEY.namespace, names.backend(OTHER.name))
 async def with_another_that_rolls(world: World) -> None:
     """A second Chatbot whose Deployment is never rolled out: nobody runs its pods."""
     metadata = {"name": OTHER.name, "namespace": OTHER.namespace, "uid": "another"}
-    raw = {"apiVersion": CHATBOT.api_version, "kind": "Chatbot", "metadata": metadata, "spec": {"phase": "mock"}}
-    world.api.store(raw)
+    raw = {"apiVersion": CHATBOT.api_version, "kind": "Chatbot", "metadata": metadata}
+    world.api.store({**raw, "spec": {"phase": "mock", "web": {"enabled": False}}})
     world.deliver()
     await world.reconciler.reconcile(OTHER)
     assert OTHERS_BACKEND in world.api.objects

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from chatbot_operator import names
+from chatbot_operator.actions import Annotate, Apply, Delete, Scale
 from chatbot_operator.api import Phase
 from chatbot_operator.api.reasons import Reason
 from chatbot_operator.checks import verdicts
@@ -29,7 +30,7 @@ from chatbot_operator.kinds import (
 )
 from chatbot_operator.migration import Migration, failed_marker, migrate, wanted_claim
 from chatbot_operator.observe import Observed, Pod, Template
-from chatbot_operator.plan import Annotate, Apply, Delete, Plan, Scale, plan, verified_revisions
+from chatbot_operator.plan import Plan, plan, verified_revisions
 from chatbot_operator.revision import list_hash, revision
 from chatbot_operator.settings import Settings
 from tests.support.simulated_world import EVERY_PHASE, KEY, REF, World, settled

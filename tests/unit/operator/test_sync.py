@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from chatbot_operator.cluster import NotFound
-from chatbot_operator.kinds import CHATBOT, JOB, Key, Ref
+from chatbot_operator.kinds import CHATBOT, HTTP_ROUTE, JOB, Key, Kind, Ref
 from chatbot_operator.queue import Queue
 from chatbot_operator.settings import Settings
 from chatbot_operator.store import Store
-from chatbot_operator.sync import Sync
+from chatbot_operator.sync import KindAppeared, Sync
 from tests.support.simulated_api import SimulatedApi
 
 KEY = Key("ns", "demo")
@@ -162,3 +162,32 @@ async def test_lists_that_fail_come_more_and_more_slowly(monkeypatch: pytest.Mon
         await until(lambda: len(begun) >= 6)
     pauses = [b - a for a, b in itertools.pairwise(begun)]
     assert all(pause >= least for pause, least in zip(pauses, (0.01, 0.02, 0.04, 0.04, 0.04), strict=False))
+
+
+def lacks(world: World, kind: Kind) -> None:
+    """The cluster does not know the kind."""
+
+    def before(verb: str, ref: Ref, _: object) -> None:
+        if verb == "list" and ref.kind == kind:
+            raise NotFound("the server could not find the requested resource")
+
+    world.api.before = before
+
+
+async def test_a_cluster_may_lack_an_optional_kind() -> None:
+    world = World(resync_seconds=60)
+    lacks(world, HTTP_ROUTE)
+    async with running(world):
+        await asyncio.wait_for(world.sync.ready.wait(), 5)
+        assert world.sync.absent == {HTTP_ROUTE}
+        assert world.queue.depth == 1
+
+
+async def test_an_optional_kind_that_comes_later_ends_the_process_so_that_the_next_one_watches_it() -> None:
+    world = World()
+    lacks(world, HTTP_ROUTE)
+    task = asyncio.create_task(world.sync.run())
+    await asyncio.wait_for(world.sync.ready.wait(), 5)
+    world.api.before = lambda *_: None
+    with pytest.raises(KindAppeared, match="httproutes"):
+        await asyncio.wait_for(task, 5)
