@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -34,15 +33,13 @@ from bench.scope import (
     apply_chatbots,
     audit,
     calm,
+    node_with_chart,
     settled,
 )
-from devcluster import demo
-from devcluster.cluster import Cluster
 from devcluster.errors import DevClusterError
-from devcluster.images.builder import build_all
-from devcluster.progress import Plain, Progress, for_this_terminal
+from devcluster.progress import Progress, for_this_terminal
 from tests.support.chatbot import ACCOUNT, Bot, now, operator_calls, tally
-from tests.support.cluster import ClusterAccess, access_of, fresh_control_plane, make_namespace, short_folder
+from tests.support.cluster import fresh_control_plane, make_namespace
 from tests.support.operator import operator_on, wait_for
 
 # ------------------------------------------------------------ on a real node
@@ -262,7 +259,7 @@ def measure(names: Sequence[str], *, quick: bool, progress: Progress) -> Iterato
             yield from ON_FAKE[name](Scope(access, quick, step.detail, process))
     on_node = [n for n in ON_NODE if n in names]
     if on_node:
-        with _node_with_chart() as access:
+        with node_with_chart("bench") as access:
             for name in on_node:
                 with progress.step(name, usual=150 if name == "ready" else 30) as step:
                     yield from ON_NODE[name](Scope(access, quick, step.detail))
@@ -278,22 +275,6 @@ def measure_scale(counts: Sequence[int], *, stock_most: int, save: bool, progres
             if save:
                 operator_report.keep(fleets)
     yield from (result for found in fleets if found.operator == "ours" for result in scale.goals(found))
-
-
-@contextmanager
-def _node_with_chart() -> Iterator[ClusterAccess]:
-    images = build_all(Plain())
-    references = {name: image.reference for name, image in images.items()}
-    with short_folder() as folder:
-        cluster = Cluster.start(
-            "bench", level="node", state_dir=folder, images=images.values(), progress=Plain(), lifetime="process"
-        )
-        try:
-            access = access_of(cluster, references)
-            demo.install(access.environment, references, Plain())
-            yield access
-        finally:
-            cluster.remove()
 
 
 def table(results: Sequence[Result]) -> str:

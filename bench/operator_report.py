@@ -52,7 +52,6 @@ def section() -> str:
         bounds=table(["CPU for each chatbot", *map(str, every)], bounds),
         taken=data["taken"],
         machine=data["machine"],
-        note=data.get("note", ""),
         load=f"{data['load']:.0f}",
         growth=_growth(ours),
     )
@@ -136,7 +135,6 @@ first create until it has had nothing to do for eight seconds, without what it u
 edit of one prompt, from its receipt by the API server until the answer to the operator's write of the ConfigMap.
 
 Taken {taken} on {machine}, load average {load}, by `python -m bench.operator --only scale --save`.
-{note}
 
 ### What these numbers do not say
 
@@ -144,6 +142,8 @@ Taken {taken} on {machine}, load average {load}, by `python -m bench.operator --
   somebody else's, no question to the pods. Its way to a Ready is shorter by that.
 - etcd, API server, controllers, scheduler and fake nodes share the machine's cores with the operator: the time until
   all are Ready is mostly theirs, and a process that is woken often on a busy machine uses more CPU than on an idle one.
+- The Chatbots have no chat page (`web.enabled: false`), so that both operators make the same children; a page is seven
+  more objects.
 - Fake nodes start a pod at once and run nothing. Phases other than mock, and pods that fail, cost other amounts.
 - One run on one machine; read the ratios, not the milliseconds.
 """

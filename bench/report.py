@@ -29,7 +29,7 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({model}), Linux, Python {platform.python_version()}"
 
 
-def plot(name: str, axis: str, panels: Sequence[tuple[str, Mapping[str, Sequence[Point]]]]) -> None:
+def plot(name: str, axis: str, panels: Sequence[tuple[str, Mapping[str, Sequence[Point]]]], marker: str = "o") -> None:
     """Draw `name`.svg: a panel for each title, in it a line for each name. The same data gives the same file."""
     import matplotlib as mpl  # here: half a second, which only a report needs
 
@@ -43,7 +43,7 @@ def plot(name: str, axis: str, panels: Sequence[tuple[str, Mapping[str, Sequence
     for panel, (title, lines) in zip(axes[0], panels, strict=True):
         for label, points in lines.items():
             if points:
-                panel.plot([x for x, _ in points], [y for _, y in points], marker="o", label=label)
+                panel.plot([x for x, _ in points], [y for _, y in points], marker=marker, label=label)
         panel.set_title(title)
         panel.set_xlabel(axis)
         panel.set_ylim(bottom=0)
@@ -55,7 +55,7 @@ def plot(name: str, axis: str, panels: Sequence[tuple[str, Mapping[str, Sequence
 
 def main() -> int:
     """Writes the page; 2 if there is nothing to write."""
-    for name in ("operator", "runtime"):
+    for name in ("autoscaling", "operator", "runtime"):
         if (FOLDER / f"{name}.json").exists():
             (FOLDER / f"{name}.md").write_text(import_module(f"bench.{name}_report").section())
     parts = [path.read_text().strip() for path in sorted(FOLDER.glob("*.md"))]

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.audit import AuditTail, Call
+from devcluster import demo
+from devcluster.cluster import Cluster
+from devcluster.images.builder import build_all
+from devcluster.progress import Plain
 from tests.support.chatbot import ACCOUNT, manifest
-from tests.support.cluster import ClusterAccess, make_namespace
+from tests.support.cluster import ClusterAccess, access_of, make_namespace, short_folder
 from tests.support.operator import OperatorProcess
 
 CHATBOT, POD, DEPLOYMENT = "chatbots.chatbot-operator.dev", "pods", "deployments.apps"
@@ -142,3 +146,20 @@ def audit(access: ClusterAccess) -> Iterator[AuditTail]:
 
 def _lease(call: Call) -> bool:
     return call.resource == "leases"
+
+
+@contextmanager
+def node_with_chart(name: str) -> Iterator[ClusterAccess]:
+    """A cluster of one real node with the operator in it, installed by its chart; gone at the end."""
+    images = build_all(Plain())
+    references = {name: image.reference for name, image in images.items()}
+    with short_folder() as folder:
+        cluster = Cluster.start(
+            name, level="node", state_dir=folder, images=images.values(), progress=Plain(), lifetime="process"
+        )
+        try:
+            access = access_of(cluster, references)
+            demo.install(access.environment, references, Plain())
+            yield access
+        finally:
+            cluster.remove()
