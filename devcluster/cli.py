@@ -55,6 +55,9 @@ def _up_embedded(options: argparse.Namespace, progress: Progress) -> Running:
 
 def _up_kind(options: argparse.Namespace, progress: Progress) -> Running:
     kubeconfig = kind.up(options.name, options.nodes, _state_dir(options), progress)
+    programs = Programs(progress)
+    programs.ensure(["helm"])
+    kind.metrics(kubeconfig, str(programs.path("helm")), progress)
     wanted = description.load() if options.images else {}
     references = {name: kind.load_image(options.name, image, progress) for name, image in wanted.items()}
     return Running("kind", str(kubeconfig), references)

@@ -44,6 +44,24 @@ def up(name: str, nodes: int, state_dir: Path, progress: Progress) -> Path:
     return kubeconfig
 
 
+METRICS_CHART = ("metrics-server", "--repo", "https://kubernetes-sigs.github.io/metrics-server", "--version", "3.13.0")
+
+
+def metrics(kubeconfig: Path, helm: str, progress: Progress) -> None:
+    """Put the metrics API into the cluster, which kind does not bring along: without it no autoscaler works.
+
+    Where it cannot be had, as without a network, the cluster is used without.
+    """
+    # kind's kubelets sign their certificates themselves.
+    settings = ("--namespace", "kube-system", "--set", "args={--kubelet-insecure-tls}")
+    command = (helm, "upgrade", "--install", "metrics-server", *METRICS_CHART, *settings)
+    with progress.step("metrics API", usual=20):
+        try:
+            _run(*command, "--kubeconfig", str(kubeconfig))
+        except DevClusterError as error:
+            progress.note(f"no metrics API, so autoscalers will not act: {error.problem[-300:]}")
+
+
 def image_tag(image: ImageDescription) -> str:
     """12 hex digits of everything that Docker is given to build from."""
     digest = hashlib.sha256()

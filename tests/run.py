@@ -9,6 +9,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,18 +113,25 @@ def level(name: str) -> Result:
 
 
 def everything() -> list[Result]:
-    """All steps. The node tests mostly wait: they run behind lint and unit tests, and are shown after."""
+    """All steps. Those on a cluster mostly wait: they run beside those that do not, and are shown after one another."""
     built = programs()
+    node, *first = beside("node", lambda: [lint(), level("unit")])
+    web, *second = beside("web", lambda: [level("control-plane"), level("faults")])
+    return [built, *first, node, *second, web]
+
+
+def beside(name: str, others: Callable[[], list[Result]]) -> list[Result]:
+    """A level that runs while others have the screen, and theirs."""
     with tempfile.TemporaryFile() as output:
-        behind = Level("node", output.fileno()).start()
+        behind = Level(name, output.fileno()).start()
         try:
-            first = [lint(), level("unit")]
-            node = behind.result()
+            found = others()
+            result = behind.result()
         finally:
             behind.stop()
         output.seek(0)
-        print(f"\n$ pytest tests/node\n{output.read().decode(errors='replace')}", flush=True)
-    return [built, *first, *map(level, ("control-plane", "faults")), node]
+        print(f"\n$ pytest tests/{name}\n{output.read().decode(errors='replace')}", flush=True)
+    return [result, *found]
 
 
 def some(names: list[str]) -> list[Result]:

@@ -86,8 +86,10 @@ def ask_for_chatbots(access: ClusterAccess, namespace: str, specs: Sequence[Mapp
 
 
 def children(spec: Mapping[str, Any]) -> list[Object]:
-    """What the operator applies first for a Chatbot with this (stored) spec."""
-    return [dict(action.body) for action in Scene(spec).plan().actions if isinstance(action, Apply)]
+    """What the operator applies for a Chatbot with this (stored) spec, once the addresses of its Services are known."""
+    scene = Scene(spec)
+    scene.apply()
+    return [dict(action.body) for action in scene.plan().actions if isinstance(action, Apply)]
 
 
 def pods(spec: Mapping[str, Any]) -> list[Object]:
@@ -106,8 +108,11 @@ def pods(spec: Mapping[str, Any]) -> list[Object]:
     ]
 
 
-ACCOUNT = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": names.backend(KEY.name)}}
-"""Without it no pod is admitted."""
+ACCOUNTS = tuple(
+    {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
+    for name in (names.backend(KEY.name), names.web(KEY.name))
+)
+"""Without its own no pod is admitted."""
 PRIORITY = "high"
 PRIORITY_CLASS = {
     "apiVersion": "scheduling.k8s.io/v1",

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from tests.security import fields
 from tests.security.fields import FIELDS, MAPS, SPEC, STRINGS, hostile_texts, with_field
 from tests.security.server import (
-    ACCOUNT,
+    ACCOUNTS,
     PRIORITY,
     PRIORITY_CLASS,
     Answer,
@@ -27,6 +27,7 @@ from tests.security.server import (
     children,
     pods,
 )
+from tests.support import gateway
 from tests.support.chatbots import ChatbotApi, chatbot_api
 from tests.support.cluster import ClusterAccess
 from tests.support.schemas import objects_of
@@ -42,10 +43,11 @@ Spec = dict[str, Any]
 @pytest.fixture(scope="module")
 def api(control_plane: ClusterAccess) -> Iterator[ChatbotApi]:
     """A namespace in which only pods of level `restricted` are admitted."""
+    gateway.install(control_plane)
     with chatbot_api(control_plane) as served:
         enforce = "pod-security.kubernetes.io/enforce=restricted"
         control_plane.kubectl("label", "namespace", served.namespace, enforce)
-        control_plane.apply(ACCOUNT, PRIORITY_CLASS, namespace=served.namespace)
+        control_plane.apply(*ACCOUNTS, PRIORITY_CLASS, namespace=served.namespace)
         yield served
 
 

@@ -1,5 +1,6 @@
 """A given cluster is checked and left alone; kind and Docker are asked for the same things that CI would ask for."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from devcluster import cli, kind
 from devcluster.engines import Running
 from devcluster.images import description
-from devcluster.progress import Silent
+from devcluster.progress import Plain, Silent
 
 
 @pytest.fixture
@@ -44,6 +45,18 @@ def test_kind_creates_a_cluster_once_and_always_writes_its_kubeconfig(tmp_path: 
     assert kubeconfig == tmp_path / "state" / "kubeconfig"
     assert sum(line.startswith("create cluster --name dev") for line in asked(notes)) == 1
     assert sum(line.startswith("export kubeconfig --name dev") for line in asked(notes)) == 2
+
+
+def test_kind_gets_a_metrics_api_and_goes_on_where_it_cannot_be_had(tmp_path: Path, program: Path) -> None:
+    notes = install(program, "helm", "exit 0")
+    kind.metrics(tmp_path / "kubeconfig", str(program / "helm"), Silent())
+    (said,) = asked(notes)
+    assert said.startswith("upgrade --install metrics-server metrics-server --repo https://")
+    assert "args={--kubelet-insecure-tls}" in said
+    install(program, "helm", "echo there is no network >&2; exit 1")
+    said_to_people = io.StringIO()
+    kind.metrics(tmp_path / "kubeconfig", str(program / "helm"), Plain(said_to_people))
+    assert "no metrics API" in said_to_people.getvalue()
 
 
 def test_kind_gets_one_worker_less_than_nodes_are_wanted() -> None:
