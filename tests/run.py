@@ -115,8 +115,8 @@ def level(name: str) -> Result:
 def everything() -> list[Result]:
     """All steps. Those on a cluster mostly wait: they run beside those that do not, and are shown after one another."""
     built = programs()
-    node, *first = beside("node", lambda: [lint(), level("unit")])
-    web, *second = beside("web", lambda: [level("control-plane"), level("faults")])
+    node, *first = beside("node", lambda: [lint(), level("unit"), level("faults")])
+    web, *second = beside("web", lambda: [level("control-plane")])
     return [built, *first, node, *second, web]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chatbot_operator.kinds import Ref, ref_of
-from chatbot_operator.observe import Observed
+from chatbot_operator.observed import Observed
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from chatbot_operator.checks.wishes import MODEL_MESSAGES
 from chatbot_operator.cost import Rates, estimate
 from chatbot_operator.desired.base import BACKEND, WEB
 from chatbot_operator.front import front
-from chatbot_operator.observe import Pod, public_service
+from chatbot_operator.observe import public_service
+from chatbot_operator.observed import Pod
 from chatbot_operator.revision import revision
 from chatbot_operator.settings import Settings
 

@@ -3,7 +3,8 @@
 from chatbot_operator.api import Chatbot
 from chatbot_operator.desired.base import BACKEND, WEB
 from chatbot_operator.names import COMPONENT_LABEL
-from chatbot_operator.observe import Observed, public_service
+from chatbot_operator.observe import public_service
+from chatbot_operator.observed import Observed
 
 
 def front(chatbot: Chatbot, observed: Observed) -> str:

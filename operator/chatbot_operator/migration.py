@@ -23,7 +23,7 @@ from chatbot_operator.api import Chatbot, Phase
 from chatbot_operator.api.reasons import Reason
 from chatbot_operator.desired.deployment import ENGINELESS
 from chatbot_operator.endpoints import allowed
-from chatbot_operator.observe import Backend, Claim, Job, Observed, Template
+from chatbot_operator.observed import Backend, Claim, Job, Observed, Template
 from chatbot_operator.revision import list_hash, revision
 from chatbot_operator.units import quantity
 

@@ -17,7 +17,8 @@ from chatbot_operator.desired.page import web_deployment
 from chatbot_operator.desired.service import web_service
 from chatbot_operator.front import selected
 from chatbot_operator.kinds import SERVICE, Ref, ref_of
-from chatbot_operator.observe import Observed, autoscaler
+from chatbot_operator.observe import autoscaler
+from chatbot_operator.observed import Observed
 from chatbot_operator.revision import web_inputs
 from chatbot_operator.rollouts import in_turn
 from chatbot_operator.settings import Settings

@@ -28,7 +28,8 @@ from chatbot_operator.drift import wanted_hash
 from chatbot_operator.front import front
 from chatbot_operator.kinds import AUTOSCALER, CLAIM, DEPLOYMENT, Ref, kind_of, ref_of
 from chatbot_operator.migration import Migration, migrate, wanted_claim
-from chatbot_operator.observe import Observed, Pod, autoscaler, nudged_at, template_as_applied
+from chatbot_operator.observe import autoscaler, nudged_at, template_as_applied
+from chatbot_operator.observed import Observed, Pod
 from chatbot_operator.page_plan import page_basics, page_may_go, page_pods
 from chatbot_operator.revision import template_inputs
 from chatbot_operator.rollouts import in_turn, paused

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from chatbot_operator.kinds import Key
-from chatbot_operator.observe import Pod, backend_pods
+from chatbot_operator.observe import backend_pods
+from chatbot_operator.observed import Pod
 from chatbot_operator.pods import PodClient
 from chatbot_operator.queue import Queue
 from chatbot_operator.reports import PodReport

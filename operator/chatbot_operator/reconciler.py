@@ -28,7 +28,8 @@ from chatbot_operator.events import Recorder
 from chatbot_operator.kinds import CHATBOT, SERVICE, Key, Kind, RawObject, Ref
 from chatbot_operator.leader import Leader
 from chatbot_operator.messages import Message, messages
-from chatbot_operator.observe import Observed, WriteProblem, belongs_to, observe
+from chatbot_operator.observe import belongs_to, observe
+from chatbot_operator.observed import Observed, WriteProblem
 from chatbot_operator.plan import BUILT, Plan, plan
 from chatbot_operator.reports import PodReport
 from chatbot_operator.settings import Settings

@@ -7,7 +7,8 @@ from typing import Any
 from chatbot_operator import names
 from chatbot_operator.actions import Apply
 from chatbot_operator.drift import wanted_hash
-from chatbot_operator.observe import Workload, template_as_applied
+from chatbot_operator.observe import template_as_applied
+from chatbot_operator.observed import Workload
 
 
 def in_turn(workload: Workload, template: Mapping[str, Any], deployment: Apply) -> Apply | None:

@@ -197,7 +197,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     _mutant(
         "a rollout counts as done while old pods are left",
-        "observe.py",
+        "observed.py",
         "self.generation_seen and self.replicas == self.updated == self.available and self.total == self.updated",
         "self.generation_seen and self.replicas == self.updated == self.available",
         "test_plan_migrations.py",
@@ -222,7 +222,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     _mutant(
         "a pod that is going counts as ready",
-        "observe.py",
+        "observed.py",
         "return tuple(p for p in self.pods if p.ready and not p.deleting)",
         "return tuple(p for p in self.pods if p.ready)",
         "test_conditions.py",

@@ -17,7 +17,7 @@ import pytest
 from devcluster.cluster import Cluster
 from devcluster.images.builder import build_all
 from devcluster.progress import Plain
-from tests.support.chatbot import Bot
+from tests.support.chatbot import PAGE, Bot
 from tests.support.cluster import ClusterAccess, make_namespace
 from tests.support.load import OPEN_DOOR, POD_LABEL, Load, load
 from tests.support.load_client import Tally
@@ -93,6 +93,11 @@ class Disturber:
         self.bot.kubectl("rollout", "restart", f"deployment/{self.bot.name}-backend")
         self.rolled_out()
 
+    def restart_page(self) -> None:
+        self.bot.kubectl("rollout", "restart", f"deployment/{self.bot.name}-web")
+        self.bot.kubectl("rollout", "status", f"deployment/{self.bot.name}-web", "--timeout=120s")
+        self.bot.wait_ready(60)
+
     def scale(self, replicas: int) -> None:
         self.bot.kubectl("scale", f"chatbot/{self.bot.name}", f"--replicas={replicas}")
         self.bot.wait_ready(60)
@@ -103,9 +108,7 @@ class Disturber:
         flags = ("--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=120s")
         said = self.bot.access.kubectl("drain", node, f"--pod-selector=!{POD_LABEL}", *flags, timeout=150).stderr
         self.refused_evictions += said.count("would violate the pod's disruption budget")
-        left = self.bot.get(
-            "pods", "-l", "app.kubernetes.io/component=backend", f"--field-selector=spec.nodeName={node}"
-        )
+        left = self.bot.get("pods", "-l", "app.kubernetes.io/name=chatbot", f"--field-selector=spec.nodeName={node}")
         assert left["items"] == []
         self.bot.access.kubectl("uncordon", node)
         self.bot.wait_ready(60)
@@ -114,6 +117,7 @@ class Disturber:
 DISTURBANCES: dict[str, Callable[[Disturber], None]] = {
     "a change of replies and resources; the operator is killed": Disturber.change_while_the_operator_dies,
     "kubectl rollout restart": Disturber.restart,
+    "kubectl rollout restart of the page": Disturber.restart_page,
     "one pod more": lambda d: d.scale(3),
     "one pod less": lambda d: d.scale(2),
     "the second node is drained": lambda d: d.drain(d.nodes[1]),
@@ -131,7 +135,7 @@ def spanning(tally: Tally, moment: float) -> int:
 def test_g3_f3_nothing_is_lost_in_rollouts_scale_downs_drains_and_deaths_of_the_operator(
     bot: Bot, two_nodes: tuple[str, str]
 ) -> None:
-    bot.create(mock=MOCK, access=OPEN_DOOR, backend=FIXED).wait_ready(60)
+    bot.create(mock=MOCK, access=OPEN_DOOR, backend=FIXED, web=PAGE).wait_ready(60)
     disturber = Disturber(bot, two_nodes)
     with load(bot, ANSWERS, short=CLIENTS, streams=10, pause=0.05, longest_seconds=LONGEST_SECONDS) as running:
         running.wait_more(1, 1)

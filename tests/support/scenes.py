@@ -13,7 +13,8 @@ from chatbot_operator.desired.page import web_deployment
 from chatbot_operator.drift import with_hash
 from chatbot_operator.kinds import API_VERSION, DEPLOYMENT, POD, REPLICA_SET, SERVICE, Kind, Ref, ref_of
 from chatbot_operator.migration import migrate
-from chatbot_operator.observe import Observed, WriteProblem, observe
+from chatbot_operator.observe import observe
+from chatbot_operator.observed import Observed, WriteProblem
 from chatbot_operator.plan import Plan, plan
 from chatbot_operator.reports import PodReport
 from chatbot_operator.settings import Settings

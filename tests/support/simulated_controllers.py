@@ -10,7 +10,8 @@ from typing import Any
 from chatbot_operator import names
 from chatbot_operator.desired.base import WEB
 from chatbot_operator.kinds import AUTOSCALER, CLAIM, CONFIG_MAP, DEPLOYMENT, JOB, POD, REPLICA_SET, Key, RawObject, Ref
-from chatbot_operator.observe import Observed, observe
+from chatbot_operator.observe import observe
+from chatbot_operator.observed import Observed
 from chatbot_operator.reports import PodReport
 from chatbot_operator.store import Snapshot
 from chatbot_runtime.contract import PodStatus, settings_hash

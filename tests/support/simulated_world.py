@@ -11,7 +11,7 @@ from chatbot_operator.kinds import CHATBOT, WATCHED_KINDS, Key, Ref
 from chatbot_operator.leader import Leader, NotLeader
 from chatbot_operator.migration import wanted_claim
 from chatbot_operator.names import SELECTOR
-from chatbot_operator.observe import Observed
+from chatbot_operator.observed import Observed
 from chatbot_operator.reconciler import Outcome, Reconciler
 from chatbot_operator.reports import PodReport
 from chatbot_operator.revision import revision

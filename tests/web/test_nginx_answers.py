@@ -217,9 +217,12 @@ def test_nothing_outside_of_the_page_is_handed_out(front: Nginx, path: str) -> N
     assert reply.status in (400, 404)
 
 
-def test_as_it_ships_nginx_finds_nothing_to_say_about_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", ["192.0.2.1", "localhost", "[2001:db8::1]"])
+def test_as_it_ships_nginx_finds_nothing_to_say_about_it(tmp_path: Path, address: str) -> None:
+    if address.startswith("[") and not socket.has_ipv6:
+        pytest.skip("this machine has no IPv6")
     conf = tmp_path / "nginx.conf"
-    conf.write_text(nginx_conf(WebServer(backend_host="localhost", scratch_dir=str(tmp_path))))
+    conf.write_text(nginx_conf(WebServer(backend_host=address, scratch_dir=str(tmp_path))))
     command = (tools.program("nginx"), "-t", "-e", "stderr", "-c", str(conf))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ from chatbot_operator.api import Chatbot, Phase
 from chatbot_operator.api.reasons import Reason
 from chatbot_operator.kinds import DEPLOYMENT, Ref
 from chatbot_operator.migration import Migration
-from chatbot_operator.observe import Observed, Pod, Workload
+from chatbot_operator.observed import Observed, Pod, Workload
 from chatbot_operator.settings import Settings
 
 

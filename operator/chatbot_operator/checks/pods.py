@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from chatbot_operator.api.reasons import Reason
 from chatbot_operator.checks.base import Context, Verdict
-from chatbot_operator.observe import Pod
+from chatbot_operator.observed import Pod
 
 
 def _sick(c: Context, matches: Callable[[Pod], bool]) -> Pod | None:

@@ -10,7 +10,7 @@ from chatbot_operator import effective
 from chatbot_operator.api.reasons import FALLBACK_REASONS, Reason
 from chatbot_operator.checks.base import Context, Verdict
 from chatbot_operator.endpoints import endpoint
-from chatbot_operator.observe import Pod
+from chatbot_operator.observed import Pod
 
 CHECK = "<check>"
 """Stands in a remedy for the command that asks the troubled pod for details: others may be of another phase."""

@@ -10,7 +10,7 @@ from chatbot_operator.checks.base import Context, Verdict
 from chatbot_operator.checks.writes import problem
 from chatbot_operator.kinds import AUTOSCALER, CLAIM, JOB
 from chatbot_operator.migration import failed_marker
-from chatbot_operator.observe import Observed
+from chatbot_operator.observed import Observed
 from chatbot_operator.revision import revision, template_inputs
 
 

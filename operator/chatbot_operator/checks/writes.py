@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from chatbot_operator.api.reasons import Reason
 from chatbot_operator.checks.base import Context, Verdict
 from chatbot_operator.kinds import Ref
-from chatbot_operator.observe import WriteProblem
+from chatbot_operator.observed import WriteProblem
 
 
 def name_conflict(c: Context) -> Verdict | None:

@@ -12,7 +12,7 @@ from chatbot_operator.checks import CHECKS, verdicts
 from chatbot_operator.checks.rollout import SCALING_GRACE, scaling_trouble
 from chatbot_operator.kinds import AUTOSCALER, CONFIG_MAP, SERVICE, Ref
 from chatbot_operator.migration import failed_marker
-from chatbot_operator.observe import WriteProblem
+from chatbot_operator.observed import WriteProblem
 from chatbot_operator.reports import PodReport
 from tests.support.scenes import BACKEND, Scene, migrating, serving, starting
 from tests.support.simulated_world import KEY

@@ -29,7 +29,7 @@ from chatbot_operator.kinds import (
     ref_of,
 )
 from chatbot_operator.migration import Migration, failed_marker, migrate, wanted_claim
-from chatbot_operator.observe import Observed, Pod, Template
+from chatbot_operator.observed import Observed, Pod, Template
 from chatbot_operator.plan import Plan, plan, verified_revisions
 from chatbot_operator.revision import list_hash, revision
 from chatbot_operator.settings import Settings
