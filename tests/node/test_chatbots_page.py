@@ -3,6 +3,7 @@
 import json
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from email.message import Message
 
 import openai
@@ -42,6 +43,25 @@ def test_a_chatbot_is_a_page_and_an_api_at_one_address(bot: Bot) -> None:
     assert (status, json.loads(text)["error"]["code"]) == (404, "not_found")
     assert json.loads(fetch(bot, "/v1/status")[2])["phase"] == "mock"
     assert bot.status()["endpoints"]["web"] == bot.status()["url"]
+
+
+@pytest.mark.needs("load balancer")
+def test_a_page_is_reached_from_outside_by_a_load_balancer_and_the_service_keeps_its_cluster_address(bot: Bot) -> None:
+    bot.create(web=PAGE).wait_ready(90)
+    before = bot.get("service/demo")["spec"]["clusterIP"]
+    bot.patch(expose={"type": "LoadBalancer"}, access={"mode": "Anonymous"})
+    bot.wait_ready(60)
+    url = bot.status()["url"]
+    assert url != service_url(bot)
+
+    def reached() -> bool:
+        with suppress(OSError), urllib.request.urlopen(f"{url}/config.json", timeout=5) as answer:
+            return bool(json.loads(answer.read())["chatbot"] == "demo")
+        return False
+
+    wait_for("the page is reached", reached, 20)
+    assert bot.get("service/demo")["spec"]["clusterIP"] == before
+    assert bot.condition("Exposed")["reason"] == "AddressAssigned"
 
 
 def test_a_suspended_chatbot_still_has_its_page_and_the_api_says_when_to_come_back(bot: Bot) -> None:

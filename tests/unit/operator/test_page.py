@@ -9,10 +9,11 @@ from chatbot_operator import names
 from chatbot_operator.actions import Apply, Delete, Scale
 from chatbot_operator.api.reasons import Reason
 from chatbot_operator.desired.base import BACKEND, WEB
-from chatbot_operator.kinds import AUTOSCALER, CONFIG_MAP, DEPLOYMENT, POD, SERVICE, Ref
+from chatbot_operator.kinds import AUTOSCALER, CONFIG_MAP, DEPLOYMENT, POD, REPLICA_SET, SERVICE, Ref
 from chatbot_runtime.contract import RuntimeSettings
 from tests.support import scenes
 from tests.support.scenes import Scene, serving
+from tests.support.simulated_api import clone
 from tests.support.simulated_controllers import is_ready
 from tests.support.simulated_world import KEY, World, settled
 
@@ -189,6 +190,24 @@ def test_nothing_is_ready_before_the_page_is() -> None:
     assert ready is not None
     assert ready.reason == Reason.ROLLING_OUT
     assert "chat page" in ready.message
+
+
+def test_a_change_in_the_midst_of_a_rollout_of_the_page_holds_it_first() -> None:
+    scene = serving()
+    scene.objects[DEPLOYED]["status"] |= {"replicas": 3, "updatedReplicas": 1}
+    old = clone(scene.objects[Ref(REPLICA_SET, KEY.namespace, "demo-web-1")])
+    old["metadata"] |= {"name": "demo-web-0", "uid": "earlier", "resourceVersion": "6"}
+    old["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "0"}
+    old["spec"]["template"]["metadata"]["labels"]["pod-template-hash"] = "page0"
+    scene.store(old)
+    before = scene.objects[DEPLOYED]["spec"]["template"]
+    scene.raw["spec"] = {**MOCK, "web": {"resources": {"requests": {"cpu": "50m"}}}}
+    held = applied(scene)[DEPLOYED]["spec"]
+    assert (held["paused"], held["template"]) == (True, before)
+    scene.apply()
+    scene.objects[Ref(REPLICA_SET, KEY.namespace, "demo-web-0")]["status"]["replicas"] = 0
+    scene.objects[DEPLOYED]["status"]["observedGeneration"] = scene.objects[DEPLOYED]["metadata"]["generation"]
+    assert "paused" not in applied(scene)[DEPLOYED]["spec"]
 
 
 def answers(world: World) -> bool:
