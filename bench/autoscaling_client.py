@@ -1,5 +1,7 @@
-"""Runs in a pod: asks a chatbot for whole answers, in stages of so many clients for so many seconds, and prints what
-came of each interval as a JSON line. It must not know who started it. Arguments: a URL, the stages as JSON.
+"""Runs in a pod: asks a chatbot for whole answers, in stages of so many clients who rest for so long between two
+questions, for so many seconds, and prints what came of each interval as a JSON line. Arguments: a URL, the stages.
+
+It must not know who started it.
 """
 
 import asyncio
@@ -25,7 +27,7 @@ class Clients:
     """Those of the present stage; each asks again as soon as it has its answer, on a new connection every so often."""
 
     def __init__(self, url: str) -> None:
-        self.url, self.wanted, self.now = url, 0, Interval()
+        self.url, self.wanted, self.rest, self.now = url, 0, 0.0, Interval()
 
     async def one(self, number: int) -> None:
         while number < self.wanted:
@@ -33,6 +35,7 @@ class Clients:
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
                 for _ in range(25):
                     await self.ask(session)
+                    await asyncio.sleep(self.rest)
                     if number >= self.wanted:
                         return
 
@@ -50,12 +53,12 @@ class Clients:
         await asyncio.sleep(0.1)  # one that is refused is not asked in a tight loop
 
 
-async def main(url: str, stages: list[tuple[int, float]]) -> None:
+async def main(url: str, stages: list[tuple[int, float, float]]) -> None:
     """Every stage in turn."""
     clients, begun = Clients(url), time.time()
     async with asyncio.TaskGroup() as tasks:
-        for wanted, seconds in stages:
-            before, clients.wanted = clients.wanted, wanted
+        for wanted, rest, seconds in stages:
+            before, clients.wanted, clients.rest = clients.wanted, wanted, rest
             for number in range(before, wanted):
                 tasks.create_task(clients.one(number))
             end = time.monotonic() + seconds
@@ -69,4 +72,4 @@ async def main(url: str, stages: list[tuple[int, float]]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], [(int(c), float(s)) for c, s in json.loads(sys.argv[2])]))
+    asyncio.run(main(sys.argv[1], [(int(c), float(r), float(s)) for c, r, s in json.loads(sys.argv[2])]))

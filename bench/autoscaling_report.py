@@ -12,7 +12,8 @@ NAME = "autoscaling"
 TEXT = """## Pods follow the load
 
 One mock chatbot with its page on a real node; {clients} clients in a pod beside it ask for whole answers through the
-page, each as soon as it has the one before. The autoscalers are those that the operator makes, with their defaults.
+page, each as soon as it has the one before; before and after that one asks five times a second. The autoscalers are
+those that the operator makes, with their defaults.
 
 ![Pods, answers and latency over time](performance/autoscaling.svg)
 
@@ -31,7 +32,8 @@ Taken {taken} on {machine}, load average {load:.1f}, by `python -m bench.autosca
 
 - Clients, nginx, backend and the whole cluster share the machine's cores: more pods cannot make it faster here, and a
   pod that starts makes the others slower for a moment. What is shown is that nothing is lost and nobody fights.
-- Autoscalers look every 15 s, at usage that is as old, and take pods away only five minutes after the load has gone.
+- The development cluster's autoscalers look every 5 s and take pods away after 10 s with less load. Those of Kubernetes
+  look every 15 s and wait for five minutes, unless told otherwise.
 """
 
 
