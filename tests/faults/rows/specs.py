@@ -11,7 +11,7 @@ from chatbot_operator.kinds import CHATBOT, DEPLOYMENT, REPLICA_SET
 from chatbot_operator.names import COMPONENT_LABEL, backend
 from tests.faults.fields import FIELDS, Field, Spec, mutate, random_spec
 from tests.faults.harness import Row, Run
-from tests.faults.lane import Lane
+from tests.faults.lane import DRIFT_BOUND, Lane
 from tests.faults.oracles import may_go_dark
 from tests.faults.rows.neighbours import is_ready
 from tests.faults.rows.steps import CHANGE, ONE, start
@@ -96,12 +96,17 @@ def flip_flop(*versions: Spec) -> Callable[[Run], Awaitable[None]]:
         for _, world in replay(lane.world.history[lane.namespace]):
             deployments = [i for i in world if i.kind == DEPLOYMENT.name and i.name.startswith(name)]
             assert len(deployments) <= 2, f"{len(deployments)} Deployments at once"
-        sets = [o for o in lane.world.of(lane.namespace, REPLICA_SET, name) if o["spec"]["replicas"]]
-        versions_of = Counter(o["metadata"]["labels"][COMPONENT_LABEL] for o in sets)
-        assert max(versions_of.values()) == 1, f"versions with pods at the end: {dict(versions_of)}"
+        # A page that is gone leaves its sets to the garbage collector, which takes a moment.
+        await lane.world.until("one version of each has pods", lambda: _versions(lane, name) == 1, DRIFT_BOUND)
         await run.check()
 
     return script
+
+
+def _versions(lane: Lane, name: str) -> int:
+    """The most versions of one component that have pods."""
+    sets = [o for o in lane.world.of(lane.namespace, REPLICA_SET, name) if o["spec"]["replicas"]]
+    return max(Counter(o["metadata"]["labels"][COMPONENT_LABEL] for o in sets).values())
 
 
 def _asking(cpu: str) -> Spec:
