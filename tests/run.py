@@ -33,7 +33,7 @@ LINT: tuple[tuple[str, ...], ...] = (
 )
 LEVELS = ("unit", "stress", "web", "control-plane", "security", "faults", "node", "node-load")
 WITHOUT_CLUSTER = {"lint", "unit", "stress", "web"}
-# A file has a control plane of its own and mostly waits for it: three at once take little more than a third of the time.
+# A file has a control plane of its own and mostly waits for it: three at once take little more than a third as long.
 WORKERS = {
     name: ("-n", str(count), "--dist", "loadfile")
     for name, count in {"unit": 2, "web": 2, "control-plane": 3, "security": 2}.items()
