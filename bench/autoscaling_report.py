@@ -12,8 +12,8 @@ NAME = "autoscaling"
 TEXT = """## Pods follow the load
 
 One mock chatbot with its page on a real node; {clients} clients in a pod beside it ask for whole answers through the
-page, each as soon as it has the one before; before and after that one asks five times a second. The autoscalers are
-those that the operator makes, with their defaults.
+page, each as soon as it has the one before; before and after that there is one client. The autoscalers are those that
+the operator makes, with their defaults.
 
 ![Pods, answers and latency over time](performance/autoscaling.svg)
 
@@ -63,7 +63,7 @@ def section() -> str:
     return TEXT.format(
         clients=max(count for _, count in course["clients"]),
         answers=course["answers"],
-        failed=len(course["problems"]),
+        failed=course["failed"],
         scaled=course["scaled_by_us"],
         writes=course["writes"] - course["scaled_by_us"],
         taken=data["taken"],
