@@ -9,7 +9,7 @@ from typing import Any
 
 import kopf
 
-from chatbot_operator.kinds import BY_API, CHATBOT, CHILD_KINDS, LEASE, Kind, RawObject, kind_of
+from chatbot_operator.kinds import BY_API, CHATBOT, CHILD_KINDS, LEASE, WATCHED_KINDS, Kind, RawObject, kind_of
 from chatbot_operator.names import SELECTOR
 from chatbot_operator.queue import Queue
 from chatbot_operator.store import Store
@@ -46,12 +46,17 @@ def registry(
     async def on_lease(**_: Any) -> None:
         lease_seen()
 
-    for kind in (k for k in (CHATBOT, *CHILD_KINDS) if k not in absent):
+    for kind in watched(absent):
         kopf.on.event(kind.group, kind.version, kind.plural, registry=handlers)(on_event)
     kopf.on.event(LEASE.group, LEASE.version, LEASE.plural, registry=handlers)(on_lease)
     kopf.on.startup(registry=handlers)(configure)
     kopf.on.login(registry=handlers)(login)
     return handlers
+
+
+def watched(absent: Container[Kind]) -> tuple[Kind, ...]:
+    """The kinds whose every change is told, but for those that the cluster does not have."""
+    return tuple(kind for kind in WATCHED_KINDS if kind not in absent)
 
 
 class _NoDiffs(kopf.DiffBaseStorage):

@@ -10,7 +10,7 @@ from chatbot_operator.api import Chatbot
 from chatbot_operator.desired.account import web_account
 from chatbot_operator.desired.autoscaler import web_autoscaler
 from chatbot_operator.desired.base import WEB
-from chatbot_operator.desired.config import web_config
+from chatbot_operator.desired.config import nginx_text, web_config
 from chatbot_operator.desired.disruption import web_budget
 from chatbot_operator.desired.network import web_policy
 from chatbot_operator.desired.page import web_deployment
@@ -36,10 +36,11 @@ def page_pods(chatbot: Chatbot, observed: Observed, settings: Settings) -> Itera
     address = _backend_address(chatbot, observed)
     if not chatbot.spec.web.enabled or not address:
         return
-    yield Apply(web_config(chatbot, address))
+    conf = nginx_text(chatbot, address)
+    yield Apply(web_config(chatbot, conf))
     live, scaler = observed.web.live, autoscaler(observed, names.web(chatbot.metadata.name))
     same_inputs = live is not None and live.template_inputs == web_inputs(chatbot.spec)
-    deployment = Apply(web_deployment(chatbot, settings, address), own_making=same_inputs)
+    deployment = Apply(web_deployment(chatbot, settings, conf), own_making=same_inputs)
     if live is None:
         yield deployment
         return

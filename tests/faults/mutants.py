@@ -80,8 +80,8 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "the page's pods do not follow the backend's address",
         "desired/page.py",
-        "names.short_hash(nginx_text(chatbot, backend_address))",
-        'names.short_hash(nginx_text(chatbot, "192.0.2.1"))',
+        "names.short_hash(conf)",
+        'names.short_hash("")',
         "test_page.py",
     ),
     _mutant(

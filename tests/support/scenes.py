@@ -8,6 +8,7 @@ from chatbot_operator import names
 from chatbot_operator.actions import Apply
 from chatbot_operator.api import Chatbot, Phase, parse_chatbot
 from chatbot_operator.checks.base import Context
+from chatbot_operator.desired.config import nginx_text
 from chatbot_operator.desired.deployment import backend_deployment, backend_template
 from chatbot_operator.desired.page import web_deployment
 from chatbot_operator.drift import with_hash
@@ -111,7 +112,7 @@ class Scene:
 
     def page(self, *, ready: int = 2, sick: int = 0) -> None:
         """The chat page's Deployment for two pods, with so many of its template."""
-        live = self.store(with_hash(web_deployment(self.chatbot, self.settings, ADDRESS)))
+        live = self.store(with_hash(web_deployment(self.chatbot, self.settings, nginx_text(self.chatbot, ADDRESS))))
         live["spec"]["replicas"] = 2
         live["metadata"]["generation"] = 1
         total = ready + sick

@@ -65,9 +65,9 @@ def backend_config(
     return child(chatbot, CONFIG_MAP, names.backend(chatbot.metadata.name), BACKEND, {"data": data})
 
 
-def web_config(chatbot: Chatbot, backend_address: str) -> dict[str, Any]:
+def web_config(chatbot: Chatbot, conf: str) -> dict[str, Any]:
     """nginx's configuration, which a pod reads when it starts, and what the page is told, which it rereads."""
-    data = {CONF_KEY: nginx_text(chatbot, backend_address), PAGE_KEY: page_text(_page(chatbot))}
+    data = {CONF_KEY: conf, PAGE_KEY: page_text(_page(chatbot))}
     return child(chatbot, CONFIG_MAP, names.web(chatbot.metadata.name), WEB, {"data": data})
 
 

@@ -5,7 +5,6 @@ from typing import Any
 from chatbot_operator import names
 from chatbot_operator.api import Chatbot
 from chatbot_operator.desired.base import WEB, child
-from chatbot_operator.desired.config import nginx_text
 from chatbot_operator.desired.deployment import CONTAINER_SECURITY, image, placement, pod_security, resources
 from chatbot_operator.desired.nginx import WEB_PORT, WebServer
 from chatbot_operator.kinds import DEPLOYMENT
@@ -19,26 +18,28 @@ _CONFIG_FOLDER: str = WebServer.model_fields["config_dir"].default
 _SCRATCH_FOLDER: str = WebServer.model_fields["scratch_dir"].default
 
 
-def web_deployment(chatbot: Chatbot, settings: Settings, backend_address: str) -> dict[str, Any]:
-    """A page is never missing while its pods are replaced, also where the backend's are (`rollout: Replace`)."""
+def web_deployment(chatbot: Chatbot, settings: Settings, conf: str) -> dict[str, Any]:
+    """A page is never missing while its pods are replaced, also where the backend's are (`rollout: Replace`).
+
+    nginx reads `conf` when it starts, so another one makes other pods.
+    """
     name = chatbot.metadata.name
     body = {
         "selector": {"matchLabels": names.selector(name, WEB)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "progressDeadlineSeconds": settings.progress_deadline_seconds,
         "revisionHistoryLimit": 2,
-        "template": _template(chatbot, settings, backend_address),
+        "template": _template(chatbot, settings, conf),
     }
     annotations = {names.TEMPLATE_INPUTS: web_inputs(chatbot.spec)}
     return child(chatbot, DEPLOYMENT, names.web(name), WEB, {"spec": body}, annotations)
 
 
-def _template(chatbot: Chatbot, settings: Settings, backend_address: str) -> dict[str, Any]:
+def _template(chatbot: Chatbot, settings: Settings, conf: str) -> dict[str, Any]:
     name, pods = chatbot.metadata.name, chatbot.spec.pods
-    # nginx reads its configuration when it starts: another one makes other pods.
-    conf = {names.CONF_HASH: names.short_hash(nginx_text(chatbot, backend_address))}
+    annotations = {**pods.annotations, names.CONF_HASH: names.short_hash(conf)}
     return {
-        "metadata": {"labels": names.labels(name, WEB, pods.labels), "annotations": {**pods.annotations, **conf}},
+        "metadata": {"labels": names.labels(name, WEB, pods.labels), "annotations": annotations},
         "spec": {
             "serviceAccountName": names.web(name),
             "automountServiceAccountToken": False,

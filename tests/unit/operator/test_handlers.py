@@ -6,10 +6,8 @@ from typing import Any
 import kopf
 import pytest
 
-from chatbot_operator.handlers import configure, registry
-from chatbot_operator.kinds import HTTP_ROUTE, Kind
-from chatbot_operator.queue import Queue
-from chatbot_operator.store import Store
+from chatbot_operator.handlers import configure, watched
+from chatbot_operator.kinds import HTTP_ROUTE
 
 
 class Untouchable(dict[str, Any]):
@@ -31,10 +29,4 @@ async def test_an_event_costs_no_copy_of_its_object() -> None:
 
 
 def test_a_kind_that_the_cluster_lacks_is_not_watched() -> None:
-    store, queue = Store(), Queue(clock=lambda: 0.0)
-    both = [
-        registry(store, queue, serves=lambda _: True, lease_seen=lambda: None, absent=absent)
-        for absent in (frozenset[Kind](), frozenset({HTTP_ROUTE}))
-    ]
-    plurals = [{selector.any_name for selector in r._watching.get_all_selectors()} for r in both]
-    assert plurals[0] - plurals[1] == {HTTP_ROUTE.plural}
+    assert {*watched(())} - {*watched({HTTP_ROUTE})} == {HTTP_ROUTE}
