@@ -1,6 +1,7 @@
 """A stand-in for the Hugging Face router, and for what `check` asks of the Hub: right by default, wrong on demand.
 
-`python router.py --port 9000`, or `Router()` in a test. It needs only aiohttp, so that it also runs in a pod by itself.
+`python router.py --port 9000`, or `Router()` in a test. It needs only aiohttp and is one file, however long: so it also
+runs in a pod by itself.
 
     POST   /ctl           {"behaviour": "status", "status": 429, "times": 3}: how the next answers go; see `BEHAVIOURS`
     GET    /ctl/requests  what was asked: method, path, headers, body; DELETE forgets it
