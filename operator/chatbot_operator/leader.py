@@ -86,7 +86,8 @@ class Leader:
         holder = spec.get("holderIdentity") or ""
         record = (holder, spec.get("renewTime"), spec.get("leaseTransitions"))
         if record != self._seen:
-            self._seen, self._seen_at = record, started
+            # From the moment after the call: what it shows may have been written while it was under way.
+            self._seen, self._seen_at = record, self._clock()
         mine = holder == self._identity
         if not mine and holder and started < self._seen_at + self._term:
             self._leading = False
@@ -104,7 +105,7 @@ class Leader:
         except Conflict:  # another candidate was first, or the Lease was edited: look again
             return
         lapsed = not self.holds()
-        # From the moment before the call: the others count from when they saw it, which is later.
+        # From the moment before the call: the others count from after they have seen it.
         self._renewed, self._leading = started, True
         if lapsed:  # also after a renewal that came too late: what was refused meanwhile must be looked at again
             log.info("lease taken by %s", self._identity)

@@ -181,6 +181,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "test_leader.py",
     ),
     mutant(
+        "a standby counts from before its look",
+        "leader.py",
+        "self._seen, self._seen_at = record, self._clock()",
+        "self._seen, self._seen_at = record, started",
+        "test_leader.py",
+    ),
+    mutant(
         "after a late renewal nothing is looked at again",
         "leader.py",
         "        if lapsed:",

@@ -168,3 +168,37 @@ async def test_the_wall_clocks_of_the_others_do_not_matter(api: SimulatedApi) ->
         api.change(REF, {"spec": {"renewTime": stamp}})
         two.clock.now += TERM + 1
         assert not await two.step()  # it has just changed: somebody is alive
+
+
+def slow(api: SimulatedApi, verb: str, clock: Clock, seconds: float) -> None:
+    """The next call of this verb takes so long on somebody's clock."""
+
+    def before(called: str, *_: Any) -> None:
+        if called == verb:
+            clock.now += seconds
+            api.before = lambda *_: None
+
+    api.before = before
+
+
+async def test_the_holder_counts_from_before_a_renewal_that_took_long(api: SimulatedApi) -> None:
+    one = Candidate(api, "one", Clock())
+    slow(api, "replace", one.clock, 10)
+    assert await one.step()
+    assert one.clock.now == 10
+    one.clock.now = TERM - 0.1
+    assert one.leader.holds()
+    one.clock.now = TERM + 0.1
+    assert not one.leader.holds()
+
+
+async def test_a_standby_counts_from_after_a_look_that_took_long(api: SimulatedApi) -> None:
+    """What it sees at last may be a renewal that began after the look had: the holder counts from that."""
+    one, two = Candidate(api, "one", Clock()), Candidate(api, "two", Clock())
+    await one.step()
+    slow(api, "get", two.clock, 5)
+    assert not await two.step()
+    two.clock.now = 5 + TERM - 0.1
+    assert not await two.step()
+    two.clock.now = 5 + TERM + 0.1
+    assert await two.step()
