@@ -113,7 +113,7 @@ def measure(stages: Sequence[tuple[int, float, float]], progress: Progress) -> C
                 while "END" not in bot.kubectl("logs", "clients", "--tail=1", check=False):
                     step.detail(f"{time.time() - begun:.0f} of {total:.0f} s")
                     assert time.time() - begun < total + 120, "the clients do not come to their end"
-                    time.sleep(WATCH_SECONDS)
+                    time.sleep(WATCH_SECONDS)  # between two looks at the log of the pod
             finally:
                 over.set()
                 watcher.join()

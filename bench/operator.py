@@ -160,7 +160,7 @@ def quiet(scope: Scope) -> list[Result]:
         before, end = cpu_seconds(scope.pid), time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             scope.tell(f"{left:.0f} s left")
-            time.sleep(min(left, 5))
+            time.sleep(min(left, 5))  # nothing happens in that time: that is what is measured
         cpu = cpu_seconds(scope.pid) - before
         calls = [call for call in tail.new() if call.user == ACCOUNT and call.costly]
     gets = sum(1 for call in calls if call.verb == "get")

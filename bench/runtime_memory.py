@@ -22,7 +22,7 @@ async def highest(process: RuntimeProcess, count: int, until_queued: int = 0) ->
         name = "chatbot_runtime_queued_requests"
         while await asyncio.to_thread(process.metric, name) < until_queued:  # noqa: ASYNC110 - of another process
             await asyncio.sleep(0.05)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # two more looks at the memory, now that all of them wait
         for reader in readers:
             reader.cancel()
     ends = await asyncio.gather(*readers, return_exceptions=True)

@@ -168,7 +168,7 @@ def _edit_and_write(tail: AuditTail, user: str, name: str) -> tuple[Call, Call]:
 def usage(pids: Sequence[int], seconds: float) -> list[float]:
     """Share of a core that each process uses now."""
     before = [cpu_seconds(pid) for pid in pids]
-    time.sleep(seconds)
+    time.sleep(seconds)  # what is used in that time is what is measured
     return [(cpu_seconds(pid) - old) / seconds for pid, old in zip(pids, before, strict=True)]
 
 

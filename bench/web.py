@@ -95,7 +95,7 @@ def streamed_answer(browser: Browser) -> Figure:
                 before = main_thread(session)
                 for at in range(0, len(ANSWER), 12):
                     stream.say(ANSWER[at : at + 12])
-                    time.sleep(0.004)
+                    time.sleep(0.004)  # the pace of the stream is what is measured
                 stream.end()
                 page.wait_for_selector("article.answer:last-child[aria-busy=false]")
                 drawn, all_tasks = main_thread(session)

@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,11 +34,8 @@ LINT: tuple[tuple[str, ...], ...] = (
 )
 LEVELS = ("unit", "stress", "web", "control-plane", "security", "faults", "node", "node-load")
 WITHOUT_CLUSTER = {"lint", "unit", "stress", "web"}
-# A file has a control plane of its own and mostly waits for it: three at once take little more than a third as long.
-WORKERS = {
-    name: ("-n", str(count), "--dist", "loadfile")
-    for name, count in {"unit": 2, "web": 2, "control-plane": 3, "security": 2}.items()
-}
+# A file has a control plane of its own and mostly waits for it: two at once take little more than half the time.
+WORKERS = dict.fromkeys(("unit", "web", "control-plane", "security"), ("-n", "2", "--dist", "loadfile"))
 
 
 @dataclass
@@ -116,25 +114,49 @@ def level(name: str) -> Result:
 
 
 def everything() -> list[Result]:
-    """All steps. Those on a cluster mostly wait: they run beside those that do not, and are shown after one another."""
+    """All steps, in two lanes: what keeps the processor busy beside what mostly waits. The second is shown after."""
     built = programs()
-    node, *first = beside("node", lambda: [lint(), level("unit"), level("faults")])
-    web, *second = beside("web", lambda: [level("control-plane")])
-    return [built, *first, node, *second, web]
-
-
-def beside(name: str, others: Callable[[], list[Result]]) -> list[Result]:
-    """A level that runs while others have the screen, and theirs."""
-    with tempfile.TemporaryFile() as output:
-        behind = Level(name, output.fileno()).start()
+    with tempfile.TemporaryDirectory() as folder:
+        behind = Lane(("node", "web"), Path(folder))
+        behind.start()
         try:
-            found = others()
-            result = behind.result()
+            shown = [lint(), *map(level, ("unit", "control-plane", "faults"))]
+            behind.join()
         finally:
             behind.stop()
-        output.seek(0)
-        print(f"\n$ pytest tests/{name}\n{output.read().decode(errors='replace')}", flush=True)
-    return [result, *found]
+        behind.show()
+    return [built, *shown, *behind.results]
+
+
+class Lane(threading.Thread):
+    """Levels that run one after the other while others have the screen; each writes to a file of its own."""
+
+    def __init__(self, names: Sequence[str], folder: Path) -> None:
+        super().__init__(daemon=True)
+        self.results: list[Result] = []
+        self._files = {name: folder / name for name in names}
+        self._running: Level | None = None
+        self._stopped = False
+
+    def run(self) -> None:
+        for name, file in self._files.items():
+            with file.open("wb") as output:
+                if self._stopped:
+                    return
+                self._running = Level(name, output.fileno()).start()
+                self.results.append(self._running.result())
+
+    def stop(self) -> None:
+        """End what runs, and begin nothing more."""
+        self._stopped = True
+        if self._running is not None:
+            self._running.stop()
+        self.join()
+
+    def show(self) -> None:
+        """What they have written."""
+        for name, file in self._files.items():
+            print(f"\n$ pytest tests/{name}\n{file.read_text(errors='replace')}", flush=True)
 
 
 def some(names: list[str]) -> list[Result]:

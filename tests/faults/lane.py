@@ -299,7 +299,7 @@ class Lane:
             await self.quiet()
             if not any([await self._differs(name, references) for name in self.bots]):
                 return
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # between two looks at the world
 
     async def _differs(self, name: str, references: "References") -> bool:
         raw = self.live(CHATBOT, name)
