@@ -22,7 +22,6 @@ from chatbot_operator.checks.rollout import scaling_trouble
 from chatbot_operator.checks.wishes import MODEL_MESSAGES
 from chatbot_operator.cost import Rates, estimate
 from chatbot_operator.desired.base import BACKEND, WEB
-from chatbot_operator.front import front
 from chatbot_operator.observe import public_service
 from chatbot_operator.observed import Pod
 from chatbot_operator.revision import revision
@@ -122,7 +121,7 @@ def _fallback_reason(pod: Pod) -> str:
 
 def _available(c: Context) -> _State:
     ready, live = c.observed.ready_pods(), c.observed.backend
-    no_page = front(c.chatbot, c.observed) == WEB and not c.observed.web.ready_pods()
+    no_page = c.front == WEB and not c.observed.web.ready_pods()
     if ready and not no_page and all(map(_fallback_reason, ready)):
         if effective.fallback_to(c.chatbot.spec) == "none":
             message = "The provider does not answer and fallback.to is none; see Ready."
@@ -227,7 +226,7 @@ def _port(c: Context) -> str:
 
 
 def _endpoints(c: Context, url: str) -> Endpoints:
-    page = url if front(c.chatbot, c.observed) == WEB else ""
+    page = url if c.front == WEB else ""
     return Endpoints(web=page, openai=f"{url}/v1" if url else "", cluster=f"{_cluster_url(c)}/v1")
 
 

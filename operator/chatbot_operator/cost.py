@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 
 from chatbot_operator import effective
-from chatbot_operator.api import ChatbotSpec, Cost
+from chatbot_operator.api import ChatbotSpec, Cost, Resources
 from chatbot_operator.units import GIBIBYTE, quantity
 
 
@@ -21,19 +21,20 @@ class Rates:
 
 def monthly(spec: ChatbotSpec, rates: Rates) -> Decimal:
     """The cost of a month at the fewest replicas, in the rates' currency."""
-    requests = effective.backend_resources(spec, spec.phase).requests
-    pod = quantity(requests.cpu) * rates.cpu + quantity(requests.memory) / GIBIBYTE * rates.memory
-    total = pod * (0 if spec.suspend else effective.backend_minimum(spec, spec.phase))
+    pods = 0 if spec.suspend else effective.backend_minimum(spec, spec.phase)
+    total = pods * _pod(effective.backend_resources(spec, spec.phase), rates)
     if spec.web.enabled:
-        page = spec.web.resources.requests
-        total += (
-            quantity(page.cpu) * rates.cpu + quantity(page.memory) / GIBIBYTE * rates.memory
-        ) * effective.web_minimum(spec)
+        total += effective.web_minimum(spec) * _pod(spec.web.resources, rates)
     if effective.downloads(spec):
         total += effective.storage_size(spec) / GIBIBYTE * rates.storage
     if spec.expose.type == "LoadBalancer":
         total += rates.balancer
     return total
+
+
+def _pod(resources: Resources, rates: Rates) -> Decimal:
+    requests = resources.requests
+    return quantity(requests.cpu) * rates.cpu + quantity(requests.memory) / GIBIBYTE * rates.memory
 
 
 def estimate(spec: ChatbotSpec, rates: Rates) -> Cost:

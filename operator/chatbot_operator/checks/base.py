@@ -7,6 +7,7 @@ from datetime import datetime
 from chatbot_operator import names
 from chatbot_operator.api import Chatbot, Phase
 from chatbot_operator.api.reasons import Reason
+from chatbot_operator.front import front
 from chatbot_operator.kinds import DEPLOYMENT, Ref
 from chatbot_operator.migration import Migration
 from chatbot_operator.observed import Observed, Pod, Workload
@@ -31,6 +32,11 @@ class Context:
     @property
     def backend_ref(self) -> Ref:
         return Ref(DEPLOYMENT, self.namespace, names.backend(self.chatbot.metadata.name))
+
+    @property
+    def front(self) -> str:
+        """The component that the public Service is to lead to."""
+        return front(self.chatbot, self.observed)
 
     @property
     def web_ref(self) -> Ref:

@@ -6,7 +6,6 @@ from typing import Any
 from chatbot_operator.api.reasons import Reason
 from chatbot_operator.checks.base import Context, Verdict
 from chatbot_operator.desired.base import WEB
-from chatbot_operator.front import front
 from chatbot_operator.kinds import HTTP_ROUTE, RawObject
 from chatbot_operator.names import CHATBOT_LABEL, COMPONENT_LABEL
 from chatbot_operator.observe import public_service, route
@@ -17,9 +16,9 @@ def web_not_ready(c: Context) -> Verdict | None:
     if not c.chatbot.spec.web.enabled:
         return None
     web, name = c.observed.web, c.chatbot.metadata.name
-    if web.ready_pods() and web.live and web.live.rolled_out and front(c.chatbot, c.observed) == WEB:
+    if web.ready_pods() and web.live and web.live.rolled_out and c.front == WEB:
         return None
-    meanwhile = "" if front(c.chatbot, c.observed) == WEB else " The API answers at the address meanwhile."
+    meanwhile = "" if c.front == WEB else " The API answers at the address meanwhile."
     return Verdict(
         Reason.WEB_NOT_READY,
         f"{len(web.ready_pods())} pods of the chat page are ready.{meanwhile} See: kubectl get pods -n {c.namespace} "
@@ -40,7 +39,7 @@ def address_pending(c: Context) -> Verdict | None:
         return None
     live = route(c.observed, name)
     if expose.gateway_ref:
-        if HTTP_ROUTE in c.observed.absent or (live is not None and any(True for _ in _answers(live))):
+        if HTTP_ROUTE in c.observed.absent or (live is not None and any(_answers(live))):
             return None
         gateway = expose.gateway_ref
         where = f"{gateway.namespace or c.namespace}/{gateway.name}"

@@ -19,7 +19,7 @@ ENGINELESS = "engineless"
 _TOKEN_FOLDER = "/etc/chatbot/token"  # noqa: S105 - a folder
 _CA_FOLDER = "/etc/chatbot/ca"
 
-_HUNG_SECONDS = 5
+HUNG_SECONDS = 5
 """What liveness gives up gets this long to end, not the pod's whole grace: what hangs finishes no answer in it."""
 
 _START_SECONDS = 120
@@ -117,7 +117,7 @@ def _runtime(chatbot: Chatbot, settings: Settings, own_revision: str) -> dict[st
         "resources": resources(effective.backend_resources(chatbot.spec, chatbot.spec.phase)),
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "internal"}, "periodSeconds": 1, **probe},
         "startupProbe": {**live, "periodSeconds": 1, **probe, "failureThreshold": _START_SECONDS},
-        "livenessProbe": {**live, "periodSeconds": 5, **probe, "terminationGracePeriodSeconds": _HUNG_SECONDS},
+        "livenessProbe": {**live, "periodSeconds": 5, **probe, "terminationGracePeriodSeconds": HUNG_SECONDS},
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,

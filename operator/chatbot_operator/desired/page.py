@@ -5,7 +5,14 @@ from typing import Any
 from chatbot_operator import names
 from chatbot_operator.api import Chatbot
 from chatbot_operator.desired.base import WEB, child
-from chatbot_operator.desired.deployment import CONTAINER_SECURITY, image, placement, pod_security, resources
+from chatbot_operator.desired.deployment import (
+    CONTAINER_SECURITY,
+    HUNG_SECONDS,
+    image,
+    placement,
+    pod_security,
+    resources,
+)
 from chatbot_operator.desired.nginx import WEB_PORT, WebServer
 from chatbot_operator.kinds import DEPLOYMENT
 from chatbot_operator.revision import web_inputs
@@ -67,7 +74,7 @@ def _nginx(chatbot: Chatbot, settings: Settings) -> dict[str, Any]:
         "ports": [{"name": "http", "containerPort": WEB_PORT, "protocol": "TCP"}],
         "resources": resources(chatbot.spec.web.resources),
         "readinessProbe": {**probe, "periodSeconds": 1},
-        "livenessProbe": {**probe, "periodSeconds": 10},
+        "livenessProbe": {**probe, "periodSeconds": 10, "terminationGracePeriodSeconds": HUNG_SECONDS},
         "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", drain]}}},
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -68,7 +68,7 @@ MUTANTS: tuple[Mutant, ...] = (
     mutant(
         "Available is said without a page",
         "conditions.py",
-        "no_page = front(c.chatbot, c.observed) == WEB and not c.observed.web.ready_pods()",
+        "no_page = c.front == WEB and not c.observed.web.ready_pods()",
         "no_page = False",
         "test_page.py",
     ),
