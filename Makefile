@@ -24,7 +24,7 @@ up: $(STAMP) ## From a bare machine to a chatbot that answers; again: bring chan
 down: $(STAMP) ## Remove the cluster and everything that `make up` made
 	@$(RUN) -m devcluster down
 
-test: $(STAMP) ## Everything that must pass: lint, unit, control-plane and node tests
+test: $(STAMP) ## Everything that must pass: lint, unit, control-plane, fault, node, page and security tests
 	@$(RUN) -m tests.run
 
 lint: $(STAMP) ## Format, lint, types, layers, generated files

@@ -117,7 +117,7 @@ def everything() -> list[Result]:
     """All steps, in two lanes: what keeps the processor busy beside what mostly waits. The second is shown after."""
     built = programs()
     with tempfile.TemporaryDirectory() as folder:
-        behind = Lane(("node", "web"), Path(folder))
+        behind = Lane(("node", "web", "security"), Path(folder))
         behind.start()
         try:
             shown = [lint(), *map(level, ("unit", "control-plane", "faults"))]

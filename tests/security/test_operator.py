@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.control_plane.conftest import FAST, Operated
-from tests.support.chatbot import ACCOUNT, Bot, audit, now
+from tests.support import gateway
+from tests.support.chatbot import ACCOUNT, PAGE, Bot, audit, now
 from tests.support.cluster import ClusterAccess, make_namespace
 from tests.support.operator import NAMESPACE, RELEASE, operator_on, wait_for
 
@@ -68,6 +69,7 @@ def run(control_plane: ClusterAccess, tmp_path_factory: pytest.TempPathFactory) 
     """Everything that the operator does, done once."""
     if control_plane.audit_log is None:
         pytest.skip("the cluster was given, so its API server's audit log cannot be read")
+    gateway.install(control_plane)
     since = now()
     folder = tmp_path_factory.mktemp("operator")
     with operator_on(control_plane, folder, FAST | {"LOG_LEVEL": "DEBUG"}) as (operator, pods):
@@ -101,7 +103,32 @@ def everything(operated: Operated, namespace: str) -> None:
     bot.patch(pods={"nodeSelector": {"disk": "none"}})
     bot.wait_reason("Unschedulable", 20)
     wait_for("Events were looked at", lambda: Right("events.k8s.io", "events", "list") in used(access), 20, 0.5)
-    bot.kubectl("delete", "chatbot/demo", "chatbot/other")
+    page_and_routes(Bot(access, namespace, "page"))
+    bot.kubectl("delete", "chatbot/demo", "chatbot/other", "chatbot/page")
+
+
+def page_and_routes(bot: Bot) -> None:
+    """A page that is reached by an Ingress, then by an HTTPRoute, and goes."""
+
+    def there(what: str, path: str, value: str) -> None:
+        """The object has this value; an empty one: the object is gone."""
+        asked = ("get", what, "--ignore-not-found", "-o", f"jsonpath={path}")
+        wait_for(f"{what} {path} is {value!r}", lambda: bot.kubectl(*asked) == value, 40)
+
+    host: dict[str, Any] = {"host": "a.example", "ingressClassName": "some"}
+    bot.create(web=PAGE, access={"mode": "Anonymous"}, expose=host).wait_reason("AddressPending", 40)
+    bot.patch(expose={"host": "b.example"})
+    there("ingress/page", "{.spec.rules[0].host}", "b.example")
+    bot.patch(expose={"ingressClassName": None, "gatewayRef": {"name": "public"}})
+    there("ingress/page", "{.kind}", "")
+    bot.patch(expose={"host": "c.example"})
+    there("httproute/page", "{.spec.hostnames[0]}", "c.example")
+    bot.patch(expose={"host": None, "gatewayRef": None}, web={"enabled": False})
+    bot.wait_ready(40)
+    for child in bot.children(page=True):
+        if child.endswith("-web"):
+            there(child, "{.kind}", "")
+    there("httproute/page", "{.kind}", "")
 
 
 def of_others(access: ClusterAccess, namespace: str) -> None:
@@ -127,6 +154,18 @@ def of_others(access: ClusterAccess, namespace: str) -> None:
     )
     for name in ("taken", "half"):
         Bot(access, namespace, name).create().wait_reason("NameConflict", 30)
+    default = {"service": {"name": "of-others", "port": {"number": 80}}}
+    ingress = {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "inward"}}
+    route = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "routed"}}
+    access.apply(ingress | {"spec": {"defaultBackend": default}}, route | {"spec": {}}, namespace=namespace)
+    ways: dict[str, dict[str, Any]] = {
+        "inward": {"ingressClassName": "some"},
+        "routed": {"gatewayRef": {"name": "public"}},
+    }
+    for name, way in ways.items():
+        expose = {"host": "a.example", **way}
+        other = Bot(access, namespace, name).create(access={"mode": "Anonymous"}, expose=expose)
+        other.wait_reason("NameConflict", 30)
 
 
 def settings_that_a_pod_does_not_read(operated: Operated, bot: Bot) -> None:

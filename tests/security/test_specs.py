@@ -177,9 +177,14 @@ def test_d1_odd_texts_and_nulls_are_refused_by_the_field_s_name_or_the_operator_
     print(f"{len(answers)} values, {len(answers) - len(coped)} refused")
 
 
+NGINX_CONF = "ConfigMap data.nginx.conf"
 TEXT_PLACES = (
-    r"ConfigMap data\.settings\.json",
-    r"Service metadata\.annotations\..*",
+    # Never nginx.conf, which is a program.
+    r"ConfigMap data\.(settings|config)\.json",
+    r"(Service|Ingress|HTTPRoute) metadata\.annotations\..*",
+    # Names, which the definition holds to the form of names.
+    r"HTTPRoute spec\.(hostnames\.\d+|parentRefs\.\d+\.(name|namespace))",
+    r"Ingress spec\.(ingressClassName|rules\.\d+\.host|tls\.\d+\.(secretName|hosts\.\d+))",
     r"Service spec\.(loadBalancerClass|loadBalancerSourceRanges\.\d+)",
     r"Deployment spec\.template\.metadata\.(labels|annotations)\..*",
     r"Deployment spec\.template\.spec\.(nodeSelector\..*|tolerations\.\d+\.\w+|imagePullSecrets\.\d+\.name)",
@@ -231,6 +236,8 @@ def test_s5_hostile_texts_stay_texts(api: ChatbotApi) -> None:
     answers = tried(api, pairs)
     assert [(t.path, t.value, a.message[:300]) for t, a in answers if a.refused and not t.named_in(a)] == []
 
+    confs = (body.get("data", {}).get("nginx.conf") for body in children({"phase": "mock"}))
+    plain = next(filter(None, confs))
     sent: list[tuple[Try, Spec]] = []
     for one, answer in answers:
         if answer.refused:
@@ -240,6 +247,8 @@ def test_s5_hostile_texts_stay_texts(api: ChatbotApi) -> None:
         text = one.value if isinstance(one.value, str) else next(iter(one.value))
         for body in children(spec):
             found = [f"{body['kind']} {place}" for place in places(body, text, "")]
+            if text in plain:  # a word of nginx.conf, whatever the spec says
+                found = [place for place in found if place != NGINX_CONF]
             if not found or len(text) < 4:  # a text that short is found by chance
                 continue
             assert [p for p in found if not any(re.fullmatch(k, p, re.DOTALL) for k in TEXT_PLACES)] == [], one
@@ -258,7 +267,9 @@ def stored_alike(body: Spec, reply: Answer) -> bool:
     """Whether a child would be stored as it was sent; its settings are JSON that parses."""
     parts = ("data",) if body["kind"] == "ConfigMap" else ("spec",)
     if body["kind"] == "ConfigMap":
-        json.loads(body["data"]["settings.json"])
+        for name, text in body["data"].items():
+            if name.endswith(".json"):
+                json.loads(text)
     annotations = body["metadata"].get("annotations", {})
     same = holds(reply.stored["metadata"].get("annotations", {}), annotations)
     return same and all(holds(reply.stored[part], body[part]) for part in parts)
