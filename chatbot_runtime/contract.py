@@ -27,6 +27,20 @@ FallbackReason = Literal[
 ]
 
 
+DownloadReason = Literal[
+    "Downloaded",
+    "ModelNotFound",
+    "TokenRejected",
+    "AccessDenied",
+    "StorageFull",
+    "SourceUnreachable",
+    "DigestMismatch",
+    "Interrupted",
+    "DownloadFailed",
+]
+"""How a download ended, or what it waits for."""
+
+
 def _known(reason: Any) -> Any:
     """A newer runtime may have reasons that this side does not know: it is the provider, somehow."""
     return "ProviderUnavailable" if isinstance(reason, str) and reason not in get_args(FallbackReason) else reason
@@ -34,6 +48,13 @@ def _known(reason: Any) -> Any:
 
 SaidReason = Annotated[FallbackReason, BeforeValidator(_known)]
 """A reason as the other side says it."""
+
+
+def _known_end(reason: Any) -> Any:
+    return "DownloadFailed" if isinstance(reason, str) and reason not in get_args(DownloadReason) else reason
+
+
+SaidDownloadReason = Annotated[DownloadReason, BeforeValidator(_known_end)]
 
 
 class _Message(BaseModel):
@@ -130,6 +151,43 @@ class PodStatus(_Message):
     fallback: SaidReason | None = None
     circuits: tuple[CircuitStatus, ...] = ()
     verification: VerificationStatus = VerificationStatus()
+
+
+class DownloadStatus(_Message):
+    """The body of `GET /status` of a downloader's pod (8001).
+
+    `percent`, `total_bytes` and `seconds_left` are None while not known. `reason` and `message`: why nothing comes now.
+    """
+
+    contract_version: int = CONTRACT_VERSION
+    chatbot: str
+    list_hash: str
+    state: Literal["starting", "downloading", "verifying", "waiting", "done", "failed"] = "starting"
+    model: str = ""
+    percent: float | None = Field(default=None, ge=0, le=100)
+    completed_bytes: int = Field(default=0, ge=0)
+    total_bytes: int | None = Field(default=None, ge=0)
+    bytes_per_second: float = Field(default=0, ge=0)
+    seconds_left: float | None = Field(default=None, ge=0)
+    reason: SaidDownloadReason | None = None
+    message: str = ""
+
+
+class DownloadedModel(_Message):
+    """One model whose weights are whole. `digest`: `sha256:` and 64 hex digits."""
+
+    name: str
+    digest: str
+    size_bytes: int = Field(ge=0)
+
+
+class DownloadResult(_Message):
+    """A downloader's last words: the termination message of its container, at most 4096 bytes."""
+
+    list_hash: str
+    reason: SaidDownloadReason
+    message: str = ""
+    models: tuple[DownloadedModel, ...] = ()
 
 
 def settings_hash(text: str) -> str:
