@@ -26,7 +26,7 @@ the operator makes, with their defaults.
 | numbers of pods set by the operator meanwhile | {scaled} |
 | other writes of the operator meanwhile (status: counts of pods) | {writes} |
 
-Taken {taken} on {machine}, load average {load:.1f}, by `python -m bench.autoscaling --quick --save`.
+Taken {taken} on {machine}, load average {load:.1f}, by `python -m bench.autoscaling --save`.
 
 ### What these numbers do not say
 
