@@ -52,11 +52,12 @@ generate: $(STAMP) ## Write the CRD, the chart's copy and the reference pages an
 	@$(RUN) -m chatbot_operator.api.reference
 	@$(RUN) -m tests.reference
 
+LOCK := $(RUN) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--custom-compile-command "make lock"
 lock: $(STAMP) ## Resolve the requirements anew
-	@for name in runtime operator; do $(RUN) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--custom-compile-command "make lock" pyproject.toml --extra $$name -o requirements/$$name.txt; done
-	@$(RUN) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--custom-compile-command "make lock" pyproject.toml --all-extras --group dev -o requirements/dev.txt
+	@for name in runtime operator; do $(LOCK) pyproject.toml --extra $$name -o requirements/$$name.txt; done
+	@$(LOCK) --group llama-server -o requirements/llama-server.txt
+	@$(LOCK) pyproject.toml --all-extras --group dev -o requirements/dev.txt
 
 clean: ## Remove the virtual environment and caches (not the built programs)
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,4 +1,6 @@
-"""The command line: `python -m chatbot_runtime serve | ask | check | settings`. It must not know how any of them works.
+"""The command line: `python -m chatbot_runtime serve | download | ask | check | settings`.
+
+It must not know how any of them works.
 
 Each command imports what it needs itself, so that `ask` is quick.
 """
@@ -9,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from chatbot_runtime.ask import EXIT_CODES, ask
 
@@ -20,13 +23,18 @@ exit codes:
   2    wrong settings or arguments
   3    it could not be found out: who would know does not answer
   130  stopped by Ctrl-C"""
+DOWNLOAD_EXIT_CODES = """\
+exit codes:
+  0   the models are on the volume, verified, and the list is marked as whole
+  1   not yet: another try may bring them, and goes on where this one ended
+  42  never: another try cannot mend it (no such model, no room, wrong settings)"""
 INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     arguments = _parser().parse_args(argv)
-    commands = {"serve": _serve, "ask": _ask, "check": _check, "settings": _settings}
+    commands = {"serve": _serve, "download": _download, "ask": _ask, "check": _check, "settings": _settings}
     try:
         return commands[arguments.command](arguments)
     except KeyboardInterrupt:
@@ -56,6 +64,15 @@ def _serve(arguments: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return BAD_SETTINGS
     return 0
+
+
+def _download(_: argparse.Namespace) -> NoReturn:
+    from chatbot_runtime.downloads.process import download
+
+    code = download(os.environ)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a thread may hang in a slow volume or an unanswered question: nobody waits for it
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -115,7 +132,7 @@ Ctrl-C stops it.
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="chatbot_runtime", description="The backend of a Chatbot.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="serve | ask | check | settings")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="serve | download | ask | check | settings")
 
     serve = commands.add_parser(
         "serve",
@@ -130,6 +147,16 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--internal-port", help="port of health, status and metrics (CHATBOT_INTERNAL_PORT)")
     serve.add_argument("--settings-file", help="JSON file that may change while it runs (CHATBOT_SETTINGS_FILE)")
     serve.add_argument("--keys-dir", help="directory of API keys, a file a client (CHATBOT_KEYS_DIR)")
+
+    commands.add_parser(
+        "download",
+        help="bring models onto a volume",
+        description="Brings the models of CHATBOT_MODELS (hf://owner/repo/path/file.gguf[@revision], or names of "
+        "Ollama's) onto the volume at CHATBOT_MODELS_DIR, and marks the list CHATBOT_LIST_HASH as whole. Every setting "
+        "is an environment variable.",
+        epilog=DOWNLOAD_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
     ask = commands.add_parser(
         "ask",

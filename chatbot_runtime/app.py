@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,23 +13,26 @@ from chatbot_runtime.access import KeyRing
 from chatbot_runtime.admission import Admission
 from chatbot_runtime.check import explain
 from chatbot_runtime.circuit import Clocks
-from chatbot_runtime.config import Config, ConfigError
+from chatbot_runtime.config import Config
 from chatbot_runtime.connections import Connections, Limits
-from chatbot_runtime.contract import PodStatus
+from chatbot_runtime.contract import HfSettings, PodStatus
+from chatbot_runtime.download_watch import DownloadWatch
 from chatbot_runtime.drain import Drain
-from chatbot_runtime.fallback import Fallback
+from chatbot_runtime.fallback import Fallback, Forwarding
 from chatbot_runtime.http import Frame
 from chatbot_runtime.metrics import Metrics
 from chatbot_runtime.network import Peers
+from chatbot_runtime.ollama_names import served_name
 from chatbot_runtime.openai_api import OpenAIApi
 from chatbot_runtime.providers.base import Provider
+from chatbot_runtime.providers.engine import Engine, NoEngine, found_instead
 from chatbot_runtime.providers.mock import MockProvider
 from chatbot_runtime.providers.servers import route_of
 from chatbot_runtime.providers.upstream import Times, Upstream
 from chatbot_runtime.rate import SharedRate
 from chatbot_runtime.settings import SettingsFile
 from chatbot_runtime.token_file import TokenFile
-from chatbot_runtime.verification import Verification
+from chatbot_runtime.verification import Explain, Verification
 
 RATE_WAIT_SECONDS = 2.0
 """How long a request waits for its turn before it counts as one too many for the provider."""
@@ -50,6 +53,7 @@ class Runtime:
     metrics: Metrics
     connections: Connections
     verification: Verification
+    download: DownloadWatch
     hosted: "Hosted | None" = None
     last_beat: float = field(default_factory=time.monotonic)
 
@@ -105,6 +109,11 @@ class Runtime:
         """Asks the provider of a new revision a one-token question until it answers; it is not ready before."""
         await self.verification.run()
 
+    async def close(self) -> None:
+        """Frees what the parts hold; nothing is asked afterwards."""
+        await self.provider.close()
+        await self.download.close()
+
     async def count_peers(self) -> None:
         """Counts, for ever, the pods that share the provider's limit."""
         if self.hosted:
@@ -113,12 +122,17 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class Hosted:
-    """What a process has only if its provider is a server elsewhere."""
+    """What a process has only if its provider is a server: elsewhere, or an engine beside it.
 
-    upstream: Upstream
-    fallback: Fallback
+    `may_stand_in`: whether other pods' proof is enough for this one. `explain`: finds out more about a failure.
+    """
+
+    provider: Forwarding
+    fallback: Fallback | NoEngine
     token: TokenFile
     peers: Peers
+    may_stand_in: Callable[[], bool] = lambda: True
+    explain: Explain | None = None
 
 
 def build(
@@ -131,9 +145,10 @@ def build(
     settings = SettingsFile(config.settings_file)
     metrics = Metrics()
     hosted = None
-    if provider is None and config.phase == "hf":
-        hosted = _hosted(config, settings, metrics, clock, resolver)
-    own = provider or (hosted.upstream if hosted else _provider(config, settings))
+    if provider is None and config.phase != "mock":
+        make = {"hf": _elsewhere, "local": _engine if config.server != "none" else _no_engine}[config.phase]
+        hosted = make(config, settings, metrics, clock, resolver)
+    own = provider or (hosted.provider if hosted else MockProvider(lambda: settings.current.mock))
     runtime = Runtime(
         config=config,
         settings=settings,
@@ -155,10 +170,11 @@ def build(
         ),
         verification=Verification(
             own,
-            lambda: config.revision in settings.current.verified_revisions,
+            partial(_proven, config, settings, hosted),
             config.refused_seconds,
-            partial(explain, config, lambda: hosted.upstream.route, hosted.token) if hosted else None,
+            hosted.explain if hosted else None,
         ),
+        download=DownloadWatch(lambda: settings.current.download, resolver),
         hosted=hosted,
     )
     _observe(runtime)
@@ -179,22 +195,21 @@ def create_app(runtime: Runtime) -> web.Application:
         provider=runtime.provider,
         metrics=runtime.metrics,
         fallback=lambda: runtime.hosted.fallback.reason if runtime.hosted else None,
+        download=runtime.download.current,
         forward=runtime.hosted.fallback.forward if runtime.hosted else None,
     )
     app.add_routes(api.routes())
     return app
 
 
-def _provider(config: Config, settings: SettingsFile) -> Provider:
-    if config.phase == "mock":
-        return MockProvider(lambda: settings.current.mock)
-    raise ConfigError(
-        f"CHATBOT_PHASE: the phase {config.phase!r} is not available in this version of the runtime. "
-        "Available: mock, hf. Set it to one of them, or use a newer version."
-    )
+def _proven(config: Config, settings: SettingsFile, hosted: Hosted | None) -> bool:
+    """Whether this pod may take requests without an answer of its own provider."""
+    if config.server == "none":
+        return True
+    return config.revision in settings.current.verified_revisions and (hosted is None or hosted.may_stand_in())
 
 
-def _hosted(
+def _elsewhere(
     config: Config,
     settings: SettingsFile,
     metrics: Metrics,
@@ -216,16 +231,68 @@ def _hosted(
         wait_seconds=RATE_WAIT_SECONDS,
         clock=clock,
     )
-    fallback = Fallback(
-        upstream,
+    fallback = _fallback(config, upstream, settings, metrics, clock, rate.take)
+    return Hosted(upstream, fallback, token, peers, explain=partial(explain, config, lambda: upstream.route, token))
+
+
+def _engine(
+    config: Config,
+    settings: SettingsFile,
+    metrics: Metrics,
+    clock: Callable[[], float],
+    resolver: AbstractResolver | None,
+) -> Hosted:
+    """An engine beside us, and what stands in for it. Nothing but its own slots limits what it is asked."""
+    token, waits = TokenFile(None), HfSettings(timeout_seconds=config.load_seconds)
+    times = Times(config.connect_seconds, config.chunk_seconds)
+    engine = Engine(
+        Upstream(route_of(config, resolver), config.models, token, lambda: waits, times),
+        names={m: served_name(m, config.registry) for m in config.models} if config.server == "ollama" else {},
+        file=config.model_file,
+        load_seconds=config.load_seconds,
+        context_length=config.context_length if config.server == "ollama" else 0,
+        cut=metrics.prompts_cut.inc,
+        clock=clock,
+    )
+    fallback = _fallback(config, engine, settings, metrics, clock, _at_once)
+    seen = partial(found_instead, config.models[0], config.models_dir) if config.models_dir else None
+    return Hosted(engine, fallback, token, Peers(""), lambda: engine.given_up, seen)
+
+
+def _no_engine(
+    config: Config,
+    settings: SettingsFile,
+    _metrics: Metrics,
+    _clock: Callable[[], float],
+    _resolver: AbstractResolver | None,
+) -> Hosted:
+    """What answers while the weights are on their way."""
+    mock = MockProvider(lambda: settings.current.mock)
+    waiting = NoEngine(config.models, mock, lambda: settings.current.fallback, time.time())
+    return Hosted(waiting, waiting, TokenFile(None), Peers(""))
+
+
+async def _at_once() -> None:
+    """Lets every request go."""
+
+
+def _fallback(
+    config: Config,
+    provider: Forwarding,
+    settings: SettingsFile,
+    metrics: Metrics,
+    clock: Callable[[], float],
+    admit: Callable[[], Awaitable[None]],
+) -> Fallback:
+    return Fallback(
+        provider,
         MockProvider(lambda: settings.current.mock),
         lambda: settings.current.fallback,
-        admit=rate.take,
+        admit=admit,
         count=lambda result: metrics.provider_requests.labels(result).inc(),
         refused_seconds=config.refused_seconds,
         clocks=Clocks(clock, time.time),
     )
-    return Hosted(upstream, fallback, token, peers)
 
 
 def _observe(runtime: Runtime) -> None:

@@ -56,7 +56,7 @@ class Config(BaseModel):
         "default", min_length=1, max_length=253, description="The chatbot's namespace; only shown in logs."
     )
     phase: Phase = Field(
-        "mock", description="Which provider answers: `mock`, `hf` or `local`. This version has `mock` and `hf`."
+        "mock", description="Which provider answers: `mock`, `hf`, or `local`: an engine beside this process."
     )
     revision: str = Field(
         "dev",
@@ -78,11 +78,30 @@ class Config(BaseModel):
     base_url: str = Field(
         "https://router.huggingface.co/v1",
         max_length=2048,
-        description="Address of the OpenAI-compatible server that answers in phase `hf`, with `/v1`.",
+        description="Address of the OpenAI-compatible server that answers in phases `hf` and `local`, with `/v1`.",
     )
-    server: Literal["auto", "router", "openai"] = Field(
+    server: Literal["auto", "router", "openai", "ollama", "llama.cpp", "none"] = Field(
         "auto",
-        description="What that server is: `router`: the Hugging Face router, `openai`: any other; `auto`: by its host.",
+        description="What that server is: `router`: the Hugging Face router, `openai`: any other; `auto`: by its host. "
+        "In phase `local`: `ollama`, `llama.cpp`, or `none` while the model is still on its way.",
+    )
+    registry: str = Field(
+        "", max_length=253, description="Registry that the Ollama models came from; empty: Ollama's own."
+    )
+    models_dir: Path | None = Field(
+        None, description="Folder of the models in phase `local`, to say what is in it when one is missing."
+    )
+    model_file: Path | None = Field(None, description="The file that the engine of phase `local` serves, if it is one.")
+    context_length: int = Field(
+        0,
+        ge=0,
+        description="Context of one conversation in phase `local`, in tokens; longer prompts, which Ollama cuts "
+        "without a word, are logged and counted. 0: not looked at.",
+    )
+    load_seconds: Seconds = Field(
+        600,
+        description="Time that the engine of phase `local` may take to load its model, in seconds, before its pods "
+        "answer by the fallback.",
     )
     token_file: Path | None = Field(
         None, description="File with the token for that server; may be missing, and is read again when it changes."
@@ -214,8 +233,19 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _has_models(self) -> Self:
-        if self.phase == "hf" and not self.models:
-            raise ValueError("CHATBOT_MODELS: phase hf needs at least one model: name them, separated by commas")
+        if self.phase in ("hf", "local") and not self.models:
+            text = f"CHATBOT_MODELS: phase {self.phase} needs at least one model: name them, separated by commas"
+            raise ValueError(text)
+        return self
+
+    @model_validator(mode="after")
+    def _has_engine(self) -> Self:
+        engines = ("ollama", "llama.cpp", "none")
+        if (self.phase == "local") != (self.server in engines):
+            raise ValueError(
+                f"CHATBOT_SERVER: it is {self.server!r} in phase {self.phase}: phase local takes one of "
+                f"{', '.join(engines)}, and no other phase does"
+            )
         return self
 
     @classmethod

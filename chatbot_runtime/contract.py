@@ -39,6 +39,12 @@ DownloadReason = Literal[
     "DownloadFailed",
 ]
 """How a download ended, or what it waits for."""
+PERMANENT: frozenset[DownloadReason] = frozenset({"ModelNotFound", "StorageFull", "DownloadFailed"})
+"""Reasons that another try cannot mend: they end the whole Job at once."""
+PERMANENT_EXIT = 42
+"""Exit code of a downloader that ends for one of them."""
+BY_TOKEN: frozenset[DownloadReason] = frozenset({"TokenRejected", "AccessDenied"})
+"""Reasons that another token, or a permission given meanwhile, may end: a downloader waits for that."""
 
 
 def _known(reason: Any) -> Any:
@@ -110,6 +116,8 @@ class RuntimeSettings(_Message):
     What decides the provider is environment, and so a new revision of the pods.
     """
 
+    download: str = ""
+    """`host:port` of the downloader's state while one runs; empty: none does."""
     system_prompt: str = ""
     mock: MockSettings = MockSettings()
     hf: HfSettings = HfSettings()
@@ -174,11 +182,15 @@ class DownloadStatus(_Message):
 
 
 class DownloadedModel(_Message):
-    """One model whose weights are whole. `digest`: `sha256:` and 64 hex digits."""
+    """One model whose weights are whole.
+
+    `digest`: `sha256:` and 64 hex digits. `bytes_per_token`: memory that each token of the context takes; 0: not known.
+    """
 
     name: str
     digest: str
     size_bytes: int = Field(ge=0)
+    bytes_per_token: int = Field(default=0, ge=0)
 
 
 class DownloadResult(_Message):

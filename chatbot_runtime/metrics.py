@@ -76,6 +76,11 @@ class Metrics:
             ("result",),
             registry=registry,
         )
+        self.prompts_cut = Counter(
+            "chatbot_runtime_prompts_cut",
+            "Prompts that were longer than the engine's context, and so lost their beginning.",
+            registry=registry,
+        )
         self.fallback_answers = Counter(
             "chatbot_runtime_fallback_answers", "Answers by fallback, by reason.", ("reason",), registry=registry
         )

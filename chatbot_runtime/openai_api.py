@@ -67,6 +67,8 @@ class OpenAIApi:
     metrics: Metrics
     fallback: Callable[[], FallbackReason | None]
     """Why another than the chosen provider answers now, if so."""
+    download: Callable[[], Awaitable[Mapping[str, Any] | None]]
+    """How far a download of models is that runs for this chatbot."""
     forward: Callable[[str, Mapping[str, Any]], Awaitable[Forwarded]] | None
     """Asks the provider's server at another path; None if it has no server."""
 
@@ -95,7 +97,7 @@ class OpenAIApi:
 
     async def status(self, _: web.Request) -> web.Response:
         """What a chat page needs. Open to everyone, so it names no models."""
-        state = {"phase": self.config.phase, "fallback": self.fallback(), "download": None}
+        state = {"phase": self.config.phase, "fallback": self.fallback(), "download": await self.download()}
         return _json({"chatbot": self.config.name, **state})
 
     async def other(self, request: web.Request) -> web.StreamResponse:

@@ -99,7 +99,7 @@ class _Process:
             await web_runner.cleanup()
             for task in tasks:
                 task.cancel()
-        await runtime.provider.close()
+        await runtime.close()
         internal_server.stop()
         log.info("stopped")
 

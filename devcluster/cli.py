@@ -58,7 +58,7 @@ def _up_kind(options: argparse.Namespace, progress: Progress) -> Running:
     programs = Programs(progress)
     programs.ensure(["helm"])
     kind.metrics(kubeconfig, str(programs.path("helm")), progress)
-    wanted = description.load() if options.images else {}
+    wanted = description.usual() if options.images else {}
     references = {name: kind.load_image(options.name, image, progress) for name, image in wanted.items()}
     return Running("kind", str(kubeconfig), references)
 
@@ -159,7 +159,7 @@ def images(options: argparse.Namespace, progress: Progress) -> int:
     running = Running.read(folder)
     described = description.load()
     archives = [Path(name) for name in options.images if name not in described]
-    names = [name for name in options.images if name in described] or ([] if archives else list(described))
+    names = [name for name in options.images if name in described] or ([] if archives else list(description.usual()))
     if running is not None and running.engine == "kind":
         references = {name: kind.load_image(options.name, described[name], progress) for name in names}
     else:
@@ -231,7 +231,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--follow", action="store_true")
     add("restart", restart, "end one part, start it again, wait for it").add_argument("component")
     load = add(
-        "images", images, "build our images (all, or those named) or take archives, and put them into every node"
+        "images", images, "build our images (the usual, or those named) or take archives, and put them into every node"
     )
     load.add_argument("images", nargs="*", metavar="NAME_OR_ARCHIVE")
     more = add("nodes", nodes, "add nodes").add_mutually_exclusive_group(required=True)

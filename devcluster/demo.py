@@ -67,7 +67,9 @@ def install(
     env: Mapping[str, str], images: Mapping[str, str], progress: Progress, settings: Sequence[str] = ()
 ) -> None:
     """Install the chart, or upgrade it, with the images that the cluster holds. `settings` are further `name=value`."""
-    values = [argument for setting in settings for argument in ("--set", setting)]
+    values = []
+    for setting in settings:
+        values += ["--set-string" if setting.startswith("settings.") else "--set", setting]
     for key, name in VALUES.items():
         if name in images:
             repository, _, tag = images[name].rpartition(":")

@@ -6,14 +6,8 @@ from typing import Protocol
 
 from chatbot_runtime.contract import DownloadReason
 
-PERMANENT_EXIT = 42
-"""Exit code for a failure that another try cannot mend."""
 TRY_AGAIN_EXIT = 1
 """Exit code for a failure that may pass: the Job tries again."""
-PERMANENT: frozenset[DownloadReason] = frozenset({"ModelNotFound", "StorageFull", "DownloadFailed"})
-"""Reasons that end the whole Job at once."""
-BY_TOKEN: frozenset[DownloadReason] = frozenset({"TokenRejected", "AccessDenied"})
-"""Reasons that another token, or a permission given meanwhile, may end: they are waited for."""
 
 
 class DownloadError(Exception):

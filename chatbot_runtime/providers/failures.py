@@ -5,7 +5,7 @@ upstream says is cut short and freed of secrets before anybody reads it.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -36,6 +36,11 @@ _REASONS: dict[int, tuple[FallbackReason, str]] = {
     410: ("ModelNotFound", "does not have any more the model"),
     429: ("RateLimited", "limits how often it may be asked"),
 }
+_TELLING: dict[FallbackReason, str] = {
+    "ModelNotFound": "does not have",
+    "ModelNotReady": "still loads",
+    "ProviderUnavailable": "has no room for one more question about",
+}
 
 
 def failure(
@@ -47,14 +52,21 @@ def failure(
     token: str,
     model: str,
     missing: Collection[str] = (),
+    telling: Iterable[tuple[str, FallbackReason]] = (),
+    too_long: str = "",
 ) -> ProviderError | ApiError:
     """The error that an answer with this status stands for; ApiError if it is the user's own.
 
-    `missing`: codes of the user's own mistakes that mean that the upstream has not the model.
+    `missing`: codes of the user's own mistakes that mean that the upstream has not the model. `telling`: words that
+    mean more than the status. `too_long`: the type of an error about a prompt that does not fit.
     """
     error = error_in(body)
     said = scrubbed(error.get("message"), token)
     code = error.get("code")
+    if told := next((reason for words, reason in telling if words in said), None):
+        return ProviderError(told, f"{host} {_TELLING[told]} {model}: {said}", retry_after(status, headers))
+    if too_long and error.get("type") == too_long:
+        return ApiError(400, "context_length_exceeded", said or "The prompt is too long.", param="messages")
     if status in USERS_OWN and isinstance(code, str) and code in missing:
         status = 404
     if status in USERS_OWN:

@@ -7,7 +7,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from chatbot_runtime.config import Config
-from chatbot_runtime.contract import HfSettings
+from chatbot_runtime.contract import FallbackReason, HfSettings
 from chatbot_runtime.network import is_allowed, is_refused, proxy_for, trust
 from chatbot_runtime.providers.base import ProviderError
 
@@ -16,15 +16,23 @@ from chatbot_runtime.providers.base import ProviderError
 class Server:
     """What differs between OpenAI-compatible servers.
 
-    `answers_as_asked`: the model in its answers is the one that was asked for, whatever it calls it. `tells_usage`: it
-    knows `stream_options.include_usage`. `missing_model_codes`: codes of a 400 that mean that it has not the model.
+    `called`: what people call it; empty: its host's name. `answers_as_asked`: the model in its answers is the one that
+    was asked for, whatever it calls it. `tells_usage`: it knows `stream_options.include_usage`. `missing_model_codes`:
+    codes of a 400 that mean that it has not the model. `telling`: words in a refusal that mean more than its status.
+    `too_long`: what it calls a prompt that does not fit. `down`: the reason when nobody listens. `renames`: parameters
+    that it knows by another name.
     """
 
     name: str
+    called: str = ""
     needs_token: bool = False
     answers_as_asked: bool = False
     tells_usage: bool = False
     missing_model_codes: frozenset[str] = frozenset()
+    telling: tuple[tuple[str, FallbackReason], ...] = ()
+    too_long: str = ""
+    down: FallbackReason = "ProviderUnavailable"
+    renames: tuple[tuple[str, str], ...] = ()
 
 
 ROUTER_HOST = "router.huggingface.co"
@@ -36,7 +44,29 @@ ROUTER = Server(
     missing_model_codes=frozenset({"model_not_found", "model_not_supported"}),
 )
 OPENAI = Server("openai", missing_model_codes=frozenset({"model_not_found"}))
-SERVERS = {server.name: server for server in (ROUTER, OPENAI)}
+OLLAMA = Server(
+    "ollama",
+    called="the engine (Ollama)",
+    answers_as_asked=True,
+    tells_usage=True,
+    telling=(
+        ("does not support chat", "ModelNotFound"),  # so it calls a model whose file is gone or damaged
+        ("timed out waiting for", "ModelNotReady"),
+        ("server busy", "ProviderUnavailable"),
+    ),
+    down="EngineDown",
+    renames=(("max_completion_tokens", "max_tokens"),),
+)
+LLAMA_SERVER = Server(
+    "llama.cpp",
+    called="the engine (llama.cpp)",
+    answers_as_asked=True,
+    tells_usage=True,
+    telling=(("Loading model", "ModelNotReady"),),
+    too_long="exceed_context_size_error",
+    down="EngineDown",
+)
+SERVERS = {server.name: server for server in (ROUTER, OPENAI, OLLAMA, LLAMA_SERVER)}
 
 
 def server_at(url: URL) -> Server:
@@ -57,8 +87,8 @@ class Route:
 
     @property
     def host(self) -> str:
-        """As people write it."""
-        return self.url.host_port_subcomponent or ""
+        """As people call it."""
+        return self.server.called or self.url.host_port_subcomponent or ""
 
     def under(self, settings: HfSettings) -> "Route":
         """The same way under the administrator's list of now."""
@@ -77,6 +107,9 @@ class Route:
 def route_of(config: Config, resolver: AbstractResolver | None = None) -> Route:
     """The server that is asked, and the way there. Raises ConfigError."""
     url = URL(config.base_url)
+    if config.phase == "local":  # beside us: no list of hosts, no proxy and no name lies between
+        own = (url.host_port_subcomponent or "",)
+        return Route(url=url, server=SERVERS[config.server], allowed_hosts=own, resolver=resolver)
     return Route(
         url=url,
         server=SERVERS.get(config.server) or server_at(url),

@@ -227,6 +227,8 @@ class Upstream:
             what = "ended the connection without an answer"
         else:
             what = "did not answer as an HTTP server does"
+        if isinstance(error, OSError | aiohttp.ServerDisconnectedError) and not isinstance(error, TimeoutError):
+            return ProviderError(self.route.server.down, f"{self.route.host} {what}.")
         return unavailable(self.route.host, what)
 
     async def _refusal(self, exchange: Exchange, model: str) -> Exception:
@@ -249,6 +251,8 @@ class Upstream:
             token=exchange.token,
             model=model,
             missing=self.route.server.missing_model_codes,
+            telling=self.route.server.telling,
+            too_long=self.route.server.too_long,
         )
 
     async def _whole(self, exchange: Exchange, asked: str) -> tuple[str, Chunk]:
@@ -307,6 +311,9 @@ def chat_body(request: ChatRequest, server: Server) -> dict[str, Any]:
     if request.parameters is None and request.max_tokens is not None:
         body["max_tokens"] = request.max_tokens
     body |= {"model": request.model, "messages": request.messages, "stream": request.stream}
+    for given, known in server.renames:
+        if given in body:
+            body.setdefault(known, body.pop(given))
     if request.stream and server.tells_usage:
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
     return body

@@ -73,6 +73,7 @@ _APPLETS = (
 _SYSTEM_LIBRARIES = (
     *("libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2", "libgcc_s.so.1", "libstdc++.so.6", "libm.so.6"),
     *("libdl.so.2", "librt.so.1", "libpthread.so.0", "libutil.so.1", "libz.so.1", "libexpat.so.1"),
+    "libgomp.so.1",  # PEP 600 does not grant it; the engine's wheel expects it all the same
 )
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 _TEXTS = {

@@ -31,8 +31,8 @@ def build(name: str, progress: Progress | None = None, folder: Path | None = Non
 
 
 def build_all(progress: Progress | None = None, names: Iterable[str] | None = None) -> dict[str, BuiltImage]:
-    """Every described image (or those named) by its name."""
-    return {name: build(name, progress) for name in (names or description.load())}
+    """Every usual image (or those named) by its name."""
+    return {name: build(name, progress) for name in (names or description.usual())}
 
 
 def build_described(image: ImageDescription, progress: Progress, folder: Path) -> BuiltImage:

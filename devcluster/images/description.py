@@ -31,6 +31,8 @@ class ImageDescription:
     workdir: str
     stop_signal: str
     environment: Mapping[str, str]
+    optional: bool
+    """Built and loaded only when it is named: most clusters do without it."""
 
     def reference(self, tag: str) -> str:
         """The name that a pod asks for; no registry answers to it, so nothing is ever pulled."""
@@ -53,6 +55,7 @@ def _one(name: str, table: Mapping[str, Any], checkout: Path) -> ImageDescriptio
             workdir=table.get("workdir", "/"),
             stop_signal=table.get("stop_signal", ""),
             environment=dict(table.get("environment", {})),
+            optional=table.get("optional", False),
         )
     except KeyError as error:
         raise DevClusterError(f"image {name} in {DESCRIPTION.name} has no {error.args[0]}", "add it") from error
@@ -66,3 +69,8 @@ def load(path: Path = DESCRIPTION, checkout: Path = CHECKOUT) -> dict[str, Image
     """Every described image by its name. Raises DevClusterError for a missing field or path."""
     tables = tomllib.loads(path.read_text())["images"]
     return {name: _one(name, table, checkout) for name, table in tables.items()}
+
+
+def usual() -> dict[str, ImageDescription]:
+    """Those that every cluster gets: all but the optional ones."""
+    return {name: image for name, image in load().items() if not image.optional}

@@ -11,15 +11,16 @@ from chatbot_operator.api import (
     ChatbotStatus,
     Condition,
     ConditionStatus,
+    DownloadStatus,
     Endpoints,
     ModelStatus,
+    Phase,
     ServingPhase,
 )
-from chatbot_operator.api.reasons import FALLBACK_REASONS, ConditionType, Reason
-from chatbot_operator.checks import exposure, verdicts
+from chatbot_operator.api.reasons import CONDITIONS, DOWNLOAD_REASONS, FALLBACK_REASONS, ConditionType, Reason
+from chatbot_operator.checks import exposure, model, verdicts
 from chatbot_operator.checks.base import Context, Verdict
 from chatbot_operator.checks.rollout import scaling_trouble
-from chatbot_operator.checks.wishes import MODEL_MESSAGES
 from chatbot_operator.cost import Rates, estimate
 from chatbot_operator.desired.base import BACKEND, WEB
 from chatbot_operator.observe import public_service
@@ -44,11 +45,12 @@ def status_of(c: Context) -> ChatbotStatus:
     states = (_available(c), _ready(c, verdict), _progressing(c), _model_ready(c), _exposed(c), _fallback_active(c))
     live, spec, name = c.observed.backend, c.chatbot.spec, c.chatbot.metadata.name
     url, serving = _url(c), serving_phase(c)
-    answering = serving or spec.phase
+    answering: Phase = serving or spec.phase
     return ChatbotStatus(
         observed_generation=c.chatbot.metadata.generation,
         serving_phase=serving,
-        model=ModelStatus(name=effective.default_model(spec, answering), engine=effective.engine(spec, answering)),
+        model=_model_status(c, answering),
+        download=_download(c),
         url=url,
         endpoints=_endpoints(c, url),
         replicas=live.total if live else 0,
@@ -160,9 +162,10 @@ def _ready(c: Context, verdict: Verdict | None) -> _State:
 
 
 def _progressing(c: Context) -> _State:
-    live, model = c.observed.backend, c.migration.model
-    if model.reason in (Reason.DOWNLOADING, Reason.QUEUED):
-        return _State(ConditionType.PROGRESSING, "True", Reason.DOWNLOADING, MODEL_MESSAGES[model.reason])
+    live = c.observed.backend
+    if c.migration.job_wanted and c.migration.model.reason in (Reason.DOWNLOADING, Reason.QUEUED):
+        state = model.model_state(c)
+        return _State(ConditionType.PROGRESSING, "True", Reason.DOWNLOADING, state.message)
     if live is not None and live.deadline_exceeded and not live.rolled_out:
         return _State(ConditionType.PROGRESSING, "False", Reason.STALLED, "The rollout makes no progress.")
     if live is not None and live.rolled_out:
@@ -177,10 +180,37 @@ def _progressing(c: Context) -> _State:
 
 
 def _model_ready(c: Context) -> _State:
-    model = c.migration.model
-    there = (Reason.NOT_NEEDED, Reason.DOWNLOADED, Reason.MOUNTED, Reason.BAKED)
-    status: ConditionStatus = "True" if model.reason in there else "False"
-    return _State(ConditionType.MODEL_READY, status, model.reason, MODEL_MESSAGES[model.reason])
+    told = model.model_state(c)
+    if told.reason in CONDITIONS[ConditionType.MODEL_READY].true:
+        return _State(ConditionType.MODEL_READY, "True", told.reason, told.message)
+    known = told.reason in DOWNLOAD_REASONS
+    return _State(ConditionType.MODEL_READY, "False", told.reason if known else Reason.QUEUED, told.message)
+
+
+def _model_status(c: Context, answering: Phase) -> ModelStatus:
+    """The default model of who answers; what is known of its weights was recorded when they were fetched."""
+    name = effective.default_model(c.chatbot.spec, answering)
+    engine = effective.engine(c.chatbot.spec, answering)
+    found = next((w for w in c.migration.model.weights if answering == "local" and w.name == name), None)
+    return ModelStatus(
+        name=name,
+        engine=engine,
+        digest=found.digest if found else "",
+        size_bytes=found.size_bytes if found else 0,
+    )
+
+
+def _download(c: Context) -> DownloadStatus | None:
+    """How far the download is that runs, as its pod said last."""
+    job = c.migration.model.job
+    if not c.migration.job_wanted or job is None or job.state != "running":
+        return None
+    said = next((p.report.download for p in reversed(job.pods) if not p.ended and p.report), None)
+    if said is None:
+        return DownloadStatus()
+    return DownloadStatus(
+        percent=int(said.percent or 0), completed_bytes=said.completed_bytes, total_bytes=said.total_bytes or 0
+    )
 
 
 def _exposed(c: Context) -> _State:

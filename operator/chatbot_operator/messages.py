@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chatbot_operator.api import Chatbot, ChatbotStatus
-from chatbot_operator.api.reasons import ConditionType, EventReason, Reason
+from chatbot_operator.api.reasons import DOWNLOAD_REASONS, ConditionType, EventReason, Reason
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,9 @@ _READY_EVENTS: dict[str, EventReason] = {
     Reason.TOKEN_REJECTED: EventReason.TOKEN_REJECTED,
     Reason.RECONCILE_FAILED: EventReason.RECONCILE_FAILED,
 }
+
+
+_DOWNLOAD_FAILURES = frozenset(DOWNLOAD_REASONS.values()) - {Reason.QUEUED, Reason.DOWNLOADING, Reason.CLAIM_PENDING}
 
 
 def messages(chatbot: Chatbot, new: ChatbotStatus) -> Iterator[Message]:
@@ -56,6 +59,6 @@ def _event(type_: str, status: str, reason: str, before: str) -> EventReason | N
             return EventReason.MODEL_DOWNLOAD_STARTED
         if reason == Reason.DOWNLOADED:
             return EventReason.MODEL_DOWNLOADED
-        if reason == Reason.DOWNLOAD_FAILED:
+        if reason in _DOWNLOAD_FAILURES:
             return EventReason.MODEL_DOWNLOAD_FAILED
     return None

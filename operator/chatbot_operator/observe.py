@@ -24,7 +24,7 @@ from chatbot_operator.kinds import (
 from chatbot_operator.observed import Backend, Claim, Job, Observed, Pod, Rollout, Template, Workload, WriteProblem
 from chatbot_operator.reports import PodReport
 from chatbot_operator.store import Snapshot
-from chatbot_runtime.contract import RuntimeSettings, settings_hash
+from chatbot_runtime.contract import DownloadResult, RuntimeSettings, settings_hash
 
 _TEMPLATE_HASH = "pod-template-hash"
 _DEPLOYMENT_REVISION = "deployment.kubernetes.io/revision"
@@ -61,7 +61,7 @@ def observe(
             pods=_pods_of(snapshot, page, {}),
         ),
         claims=tuple(_claim(o) for o in by_kind.get(CLAIM.name, ())),
-        jobs=tuple(_job(o) for o in by_kind.get(JOB.name, ())),
+        jobs=tuple(_job(o, _download_pods(snapshot, o, reports or {})) for o in by_kind.get(JOB.name, ())),
         downloaders=tuple(sorted(filter(None, map(_downloader, snapshot.children.values())))),
         settings_hash=settings_hash(settings),
         verified=_verified(settings),
@@ -77,6 +77,17 @@ def backend_pods(snapshot: Snapshot, reports: Mapping[str, PodReport] | None = N
     live = snapshot.children.get(Ref(DEPLOYMENT, snapshot.key.namespace, names.backend(snapshot.key.name)))
     ours = live if live is not None and belongs_to(live, uid, snapshot.key.name) else None
     return _pods_of(snapshot, ours, reports or {})
+
+
+def downloader_pods(snapshot: Snapshot) -> tuple[Pod, ...]:
+    """The pods of downloads that have not ended, for who asks often."""
+    return tuple(_pod(o, {}) for o in snapshot.children.values() if _downloader(o))
+
+
+def _download_pods(snapshot: Snapshot, job: RawObject, reports: Mapping[str, PodReport]) -> tuple[Pod, ...]:
+    uid = job["metadata"]["uid"]
+    pods = [o for r, o in snapshot.children.items() if r.kind == POD and _controller(o) == uid]
+    return tuple(_pod(o, reports) for o in sorted(pods, key=lambda o: o["metadata"].get("creationTimestamp", "")))
 
 
 def _pods_of(snapshot: Snapshot, deployment: RawObject | None, reports: Mapping[str, PodReport]) -> tuple[Pod, ...]:
@@ -216,6 +227,7 @@ def _pod(obj: RawObject, reports: Mapping[str, PodReport]) -> Pod:
         last_exit=ended.get("exitCode"),
         last_exit_reason=ended.get("reason", ""),
         last_exit_message=ended.get("message", ""),
+        ended=status.get("phase") in ("Succeeded", "Failed"),
         unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else "",
         nudge=_annotation(obj, names.SETTINGS_NUDGE),
         report=reports.get(f"{metadata['uid']}/{restarts}"),
@@ -247,25 +259,46 @@ def _claim(obj: RawObject) -> Claim:
         uid=metadata["uid"],
         bound=obj.get("status", {}).get("phase") == "Bound",
         size=obj["spec"]["resources"]["requests"]["storage"],
+        capacity=obj.get("status", {}).get("capacity", {}).get("storage", ""),
+        has_class=bool(obj["spec"].get("storageClassName")),
         deleting="deletionTimestamp" in metadata,
         annotations=metadata.get("annotations", {}),
     )
 
 
-def _job(obj: RawObject) -> Job:
+def _job(obj: RawObject, pods: tuple[Pod, ...]) -> Job:
     metadata = obj["metadata"]
     failed = _condition(obj, "Failed")
-    complete = _condition(obj, "Complete").get("status") == "True"
+    complete = _condition(obj, "Complete")
+    done = complete.get("status") == "True"
     return Job(
         ref=Ref(JOB, metadata["namespace"], metadata["name"]),
         uid=metadata["uid"],
         claim_uid=_annotation(obj, names.CLAIM_UID),
         list_hash=_annotation(obj, names.LIST_HASH),
-        state="complete" if complete else "failed" if failed.get("status") == "True" else "running",
+        state="complete" if done else "failed" if failed.get("status") == "True" else "running",
         reason=failed.get("reason", ""),
+        ended_at=_time((complete if done else failed).get("lastTransitionTime", "")),
         applied_hash=applied_hash(obj),
         retry=_annotation(obj, names.RETRY),
+        pods=pods,
+        result=next((r for p in reversed(pods) if p.ended and (r := _last_words(p))), None),
     )
+
+
+def _last_words(pod: Pod) -> DownloadResult | None:
+    """What a downloader said at its end. One that was killed said nothing; others may have said anything."""
+    try:
+        return DownloadResult.model_validate_json(pod.last_exit_message)
+    except ValueError:
+        return None
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
 
 
 def public_service(observed: Observed, chatbot: str) -> RawObject | None:

@@ -5,10 +5,12 @@ It must not know how it was found out.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from chatbot_operator.kinds import Kind, RawObject, Ref
 from chatbot_operator.reports import PodReport
+from chatbot_runtime.contract import DownloadResult
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Backend(Rollout):
 
 @dataclass(frozen=True)
 class Pod:
-    """One backend pod."""
+    """One pod of ours."""
 
     ref: Ref
     uid: str
@@ -89,6 +91,8 @@ class Pod:
     last_exit: int | None
     last_exit_reason: str
     last_exit_message: str
+    ended: bool
+    """All its containers have ended for good."""
     unschedulable: str
     nudge: str
     report: PodReport | None
@@ -107,6 +111,10 @@ class Claim:
     uid: str
     bound: bool
     size: str
+    capacity: str
+    """Of its volume; empty while it has none."""
+    has_class: bool
+    """Whether it names a storage class; without one, and without a default one, nobody makes a volume for it."""
     deleting: bool
     annotations: Mapping[str, str]
 
@@ -121,8 +129,13 @@ class Job:
     list_hash: str
     state: Literal["running", "complete", "failed"]
     reason: str
+    ended_at: datetime | None
     applied_hash: str
     retry: str
+    pods: tuple[Pod, ...] = ()
+    """Its pods, the oldest first."""
+    result: DownloadResult | None = None
+    """The last words of its newest pod that has ended."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +201,10 @@ class Observed:
     def current_pods(self) -> tuple[Pod, ...]:
         """The backend's; see Workload."""
         return self.workload.current_pods()
+
+    def fetching_pods(self) -> tuple[Pod, ...]:
+        """The pods of downloads that have not ended."""
+        return tuple(p for job in self.jobs for p in job.pods if not p.ended and not p.deleting)
 
     def newest_template(self) -> Template | None:
         """The backend's; see Workload."""

@@ -20,7 +20,7 @@ from chatbot_operator.desired.claim import models_claim
 from chatbot_operator.desired.config import backend_config
 from chatbot_operator.desired.deployment import backend_deployment, backend_template
 from chatbot_operator.desired.disruption import backend_budget
-from chatbot_operator.desired.download import download_job
+from chatbot_operator.desired.download import download_extras, download_job
 from chatbot_operator.desired.network import backend_policy
 from chatbot_operator.desired.route import route
 from chatbot_operator.desired.service import backend_service, peers_service, public_service
@@ -29,13 +29,14 @@ from chatbot_operator.front import front
 from chatbot_operator.kinds import AUTOSCALER, CLAIM, DEPLOYMENT, Ref, kind_of, ref_of
 from chatbot_operator.migration import Migration, migrate, wanted_claim
 from chatbot_operator.observe import autoscaler, nudged_at, template_as_applied
-from chatbot_operator.observed import Observed, Pod
+from chatbot_operator.observed import Job, Observed, Pod
 from chatbot_operator.page_plan import page_basics, page_may_go, page_pods
 from chatbot_operator.revision import template_inputs
 from chatbot_operator.rollouts import in_turn, paused
 from chatbot_operator.settings import Settings
+from chatbot_runtime.contract import PERMANENT
 
-BUILT: frozenset[Phase] = frozenset({"mock", "hf"})
+BUILT: frozenset[Phase] = frozenset({"mock", "hf", "local"})
 """The phases that this version can serve; the others answer NotImplemented."""
 
 RENUDGE = timedelta(seconds=10)
@@ -64,7 +65,7 @@ def plan(
     context = Context(chatbot, observed, migration, settings, now, frozenset(built))
     status = status_of(context)
     ready = status.condition("Ready")
-    settled = ready is not None and ready.status == "True"
+    settled = ready is not None and ready.status == "True" and not migration.job_wanted
     if chatbot.metadata.annotations.get(names.PAUSED) == "true":
         return Plan((), status, settled)
     actions = tuple(
@@ -75,7 +76,7 @@ def plan(
 
 def _requeue_after(observed: Observed, now: datetime, settings: Settings, *, settled: bool) -> float | None:
     if not settled:
-        waits = any(map(waits_for_token, observed.current_pods()))
+        waits = any(map(waits_for_token, (*observed.current_pods(), *observed.fetching_pods())))
         return min(settings.events_look_seconds, RENUDGE.total_seconds() if waits else settings.events_look_seconds)
     trouble = scaling_trouble(observed, now)
     return trouble.told_in.total_seconds() if trouble and trouble.told_in else None
@@ -91,11 +92,13 @@ def _actions(
     chatbot: Chatbot, observed: Observed, migration: Migration, settings: Settings, now: datetime
 ) -> Iterator[Action]:
     verified, who = verified_revisions(observed), front(chatbot, observed)
-    config = backend_config(chatbot, verified, settings, behind_web=who == WEB)
+    fetching = migration.job_wanted and migration.model.job is not None and migration.model.job.state == "running"
+    config = backend_config(chatbot, verified, settings, behind_web=who == WEB, downloads=fetching)
+    templates = _running_templates(chatbot, observed, migration, settings)
     wanted: list[Mapping[str, Any]] = [
         backend_account(chatbot),
         config,
-        backend_policy(chatbot, settings, _running_templates(chatbot, observed, migration, settings)),
+        backend_policy(chatbot, settings, templates, downloads=fetching),
         public_service(chatbot, who),
         backend_service(chatbot),
         peers_service(chatbot),
@@ -108,10 +111,12 @@ def _actions(
         claim = migration.model.claim
         uid = claim.uid if claim else ""
         wanted.append(models_claim(chatbot, size=migration.claim_size, records=migration.claim_records, uid=uid))
+    if migration.job_wanted:
+        wanted.extend(download_extras(chatbot, settings))
     yield from map(Apply, wanted)
     kept = {ref_of(body) for body in wanted}
     parts = (
-        _download(chatbot, observed, migration, settings),
+        _download(chatbot, migration, observed, settings, now),
         _backend(chatbot, observed, migration, settings),
         page_pods(chatbot, observed, settings),
     )
@@ -135,20 +140,35 @@ def _running_templates(
 
 
 def _download(
-    chatbot: Chatbot, observed: Observed, migration: Migration, settings: Settings
+    chatbot: Chatbot, migration: Migration, observed: Observed, settings: Settings, now: datetime
 ) -> Iterator[Apply | Delete]:
     """The Job of the weights. One that runs or is complete is never changed; a failed one is made anew when it
-    would be another now: after an edit, or by the retry annotation."""
+    would be another now: after an edit, by the retry annotation, or on a volume that has grown. One that failed for a
+    passing reason is also made anew after a pause."""
     if migration.job_replaced is not None:
         yield delete(observed, migration.job_replaced.ref)
     claim, job = migration.model.claim, migration.model.job
     if not migration.job_wanted or claim is None:
         return
-    body = download_job(chatbot, settings, claim=claim.ref.name, claim_uid=claim.uid)
+    body = download_job(
+        chatbot,
+        settings,
+        claim=claim.ref.name,
+        claim_uid=claim.uid,
+        capacity=claim.capacity or claim.size,
+        serving=migration.lists_kept,
+    )
     if job is None:
         yield Apply(body)
-    elif job.state == "failed" and job.applied_hash != wanted_hash(body):
+    elif job.state == "failed" and (job.applied_hash != wanted_hash(body) or _worth_a_try(job, settings, now)):
         yield delete(observed, job.ref)
+
+
+def _worth_a_try(job: Job, settings: Settings, now: datetime) -> bool:
+    """Whether a failed download may have failed for something that has passed by now."""
+    lasting = job.result is not None and job.result.reason in PERMANENT
+    pause = timedelta(seconds=settings.download_retry_seconds)
+    return not lasting and job.ended_at is not None and now - job.ended_at >= pause
 
 
 def _backend(
@@ -273,7 +293,8 @@ def _claim_may_go(chatbot: Chatbot, ref: Ref, *, local_pods: bool) -> bool:
 def _nudges(observed: Observed, now: datetime) -> Iterator[Annotate]:
     """A kubelet looks at a changed ConfigMap or Secret within about a minute; at a changed pod at once."""
     outdated = [p for p in observed.ready_pods() if _has_old_settings(p, observed.settings_hash)]
-    others = [p for p in observed.current_pods() if p not in outdated and waits_for_token(p)]
+    others = [p for p in (*observed.current_pods(), *observed.fetching_pods()) if p not in outdated]
+    others = [p for p in others if waits_for_token(p)]
     for pod in (*outdated, *others):
         told, when = nudged_at(pod)
         if told != observed.settings_hash or when is None or now - when >= RENUDGE:

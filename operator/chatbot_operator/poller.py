@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from chatbot_operator.kinds import Key
-from chatbot_operator.observe import backend_pods
+from chatbot_operator.observe import backend_pods, downloader_pods
 from chatbot_operator.observed import Pod
 from chatbot_operator.pods import PodClient
 from chatbot_operator.queue import Queue
-from chatbot_operator.reports import PodReport
+from chatbot_operator.reports import PodReport, parse, parse_download
 from chatbot_operator.settings import Settings
 from chatbot_operator.store import Store
 
@@ -102,26 +102,29 @@ class Poller:
         version = self._store.version(key)
         known = self._pods.get(key)
         if known is None or known[0] != version:
-            known = self._pods[key] = version, backend_pods(self._store.snapshot(key))
+            snapshot = self._store.snapshot(key)
+            known = self._pods[key] = version, (*backend_pods(snapshot), *downloader_pods(snapshot))
         return known[1]
 
     def _is_due(self, pod: Pod, now: float, *, settled: bool) -> bool:
         if not pod.ip or pod.deleting:
             return False
         if settled:
-            return pod.ready and pod.phase != "mock"
+            return pod.ready and pod.phase in ("hf", "local")
         last = self._asked.get(pod.instance)
         return last is None or last.state != (pod.ready, pod.nudge) or now - last.at >= last.pause
 
     def _note(self, pod: Pod, now: float) -> _Asked:
         last, state = self._asked.get(pod.instance), (pod.ready, pod.nudge)
+        if not pod.phase:  # a downloader: it says something new each time
+            return _Asked(now, state, self._settings.poll_unsettled_seconds / 2)
         if last is None or last.state != state:
             return _Asked(now, state, self._settings.poll_unsettled_seconds)
         return _Asked(now, state, min(last.pause * 2, self._settings.poll_unsettled_seconds * LONGEST_PAUSE))
 
     def _is_first_silence(self, instance: str, report: PodReport) -> bool:
         """Whether a pod that has answered before gave no answer for the first time: it may only be busy."""
-        if report.status is not None or report.incompatible:
+        if report.status is not None or report.download is not None or report.incompatible:
             self._silent.discard(instance)
             return False
         known, before = self._reports.get(instance), instance in self._silent
@@ -130,7 +133,8 @@ class Poller:
 
     async def _ask(self, key: Key, pod: Pod) -> None:
         async with self._gate:
-            report = await self._client.ask(ip=pod.ip, namespace=pod.ref.namespace, name=pod.ref.name)
+            read = parse if pod.phase else parse_download
+            report = await self._client.ask(ip=pod.ip, namespace=pod.ref.namespace, name=pod.ref.name, read=read)
         if self._is_first_silence(pod.instance, report):
             return
         if self._reports.get(pod.instance) != report:

@@ -33,7 +33,7 @@ from chatbot_operator.observed import Observed, WriteProblem
 from chatbot_operator.plan import BUILT, Plan, plan
 from chatbot_operator.reports import PodReport
 from chatbot_operator.settings import Settings
-from chatbot_operator.statuses import goes_dark, is_news, worsens
+from chatbot_operator.statuses import goes_dark, is_news, is_progress, worsens
 from chatbot_operator.store import Store
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,9 @@ SURE_SECONDS = 0.3
 """Events of two objects may come in another order than they happened, by as much as Kopf gathers them: a pod that goes
 may be seen before the one that took its place."""
 
+PROGRESS_SECONDS = 10.0
+"""Least time between two writes of nothing but how far a download is."""
+
 LOOKED_AT_ONCE = 3
 """Sick children whose Events are read in one reconcile."""
 
@@ -70,6 +73,8 @@ class _Memory:
     looked_at: float | None = None
     held: tuple[bool, float] | None = None
     """A change of status that is held back: whether it is news, and since when."""
+    written_at: float = float("-inf")
+    """When the status was written last."""
     dark_since: float | None = None
     """Since when nobody can chat, as far as the store knows, and the status does not say so yet."""
     paced: bool = False
@@ -358,9 +363,9 @@ class Reconciler:
         if now - memory.looked_at < self._settings.events_look_seconds:
             return False
         memory.looked_at = now
-        pods = (*observed.current_pods(), *observed.web.current_pods())
-        sick = [(p.ref, p.uid) for p in pods if not p.ready]
-        sick += [(c.ref, c.uid) for c in observed.claims if not c.bound]
+        pods = (*observed.fetching_pods(), *observed.current_pods(), *observed.web.current_pods())
+        sick = [(c.ref, c.uid) for c in observed.claims if not c.bound]
+        sick += [(p.ref, p.uid) for p in pods if not p.ready]
         complaints = {}
         for ref, uid in sick[:LOOKED_AT_ONCE]:
             try:
@@ -387,6 +392,7 @@ class Reconciler:
         if hold := self._hold(chatbot, decided, memory):
             return hold
         memory.held = memory.dark_since = None
+        memory.written_at = self._clock()
         if await self._put_status(key, chatbot.metadata.uid, status):
             for message in messages(chatbot, decided.status):
                 await self._recorder.post(chatbot, message)
@@ -404,6 +410,8 @@ class Reconciler:
         seen = chatbot.status.observed_generation == chatbot.metadata.generation
         if decided.settled or not seen or worsens(chatbot.status, decided.status):
             return 0
+        if is_progress(chatbot.status, decided.status):
+            return max(0.0, memory.written_at + PROGRESS_SECONDS - now)
         news = is_news(chatbot.status, decided.status)
         if memory.held is None or (news and not memory.held[0]):
             memory.held = news, now

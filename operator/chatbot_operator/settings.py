@@ -31,6 +31,20 @@ class Settings(BaseModel):
     )
     runtime_image: str = Field("chatbot-runtime:dev", description="Image of the chatbot's backend.")
     web_image: str = Field("chatbot-web:dev", description="Image of the chat page: nginx with the page's files.")
+    ollama_image: str = Field("ollama/ollama:0.32.15", description="Image of Ollama, which serves `local.models`.")
+    llama_server_image: str = Field(
+        "ghcr.io/ggml-org/llama.cpp:server-b11434",
+        description="Image of llama.cpp's llama-server, which serves a model given as `hf://…`.",
+    )
+    hub_url: str = Field(
+        "https://huggingface.co", description="Address of the Hugging Face Hub, or of a mirror, that models come from."
+    )
+    download_retry_seconds: float = Field(
+        300, gt=0, description="Pause before a download that failed for a passing reason is started anew."
+    )
+    download_kept_seconds: int = Field(
+        86_400, ge=0, description="How long the Job of a download is kept after its end, for its log."
+    )
     image_pull_policy: str = Field("IfNotPresent", description="When a node pulls the images.")
     allowed_hosts: Words = Field(
         ("router.huggingface.co", "huggingface.co"),

@@ -25,3 +25,10 @@ def is_news(old: ChatbotStatus, new: ChatbotStatus) -> bool:
         return {(c.type, c.status, c.reason) for c in status.conditions}
 
     return told(old) != told(new)
+
+
+def is_progress(old: ChatbotStatus, new: ChatbotStatus) -> bool:
+    """Whether nothing has changed but how far a download is."""
+    if old.download is None or new.download is None:
+        return False
+    return old.model_copy(update={"download": new.download}) == new

@@ -12,7 +12,7 @@ from chatbot_operator.desired.config import nginx_text
 from chatbot_operator.desired.deployment import backend_deployment, backend_template
 from chatbot_operator.desired.page import web_deployment
 from chatbot_operator.drift import with_hash
-from chatbot_operator.kinds import API_VERSION, DEPLOYMENT, POD, REPLICA_SET, SERVICE, Kind, Ref, ref_of
+from chatbot_operator.kinds import API_VERSION, CLAIM, DEPLOYMENT, POD, REPLICA_SET, SERVICE, Kind, Ref, ref_of
 from chatbot_operator.migration import migrate
 from chatbot_operator.observe import observe
 from chatbot_operator.observed import Observed, WriteProblem
@@ -80,6 +80,8 @@ class Scene:
         new["metadata"].setdefault("resourceVersion", "7")
         if ref.kind == SERVICE:
             new["spec"].setdefault("clusterIP", ADDRESS)
+        if ref.kind == CLAIM:
+            new["spec"].setdefault("storageClassName", "standard")  # the cluster's default
         old = self.objects.setdefault(ref, {})
         merge_into(old, new)
         return old

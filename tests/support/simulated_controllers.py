@@ -14,7 +14,7 @@ from chatbot_operator.observe import observe
 from chatbot_operator.observed import Observed
 from chatbot_operator.reports import PodReport
 from chatbot_operator.store import Snapshot
-from chatbot_runtime.contract import PodStatus, settings_hash
+from chatbot_runtime.contract import DownloadedModel, DownloadReason, DownloadResult, PodStatus, settings_hash
 from tests.support.simulated_api import Object, SimulatedApi, controller_of
 
 _NUMBER = "deployment.kubernetes.io/revision"
@@ -274,10 +274,10 @@ class Controllers:
             if pod is None:
                 self._begin_download(job, claim)
             elif self.faults.downloads_fail:
-                self._end_download(ref, pod, "Failed")
+                self._end_download(ref, pod, job, "Failed")
             else:
                 self._on(claim).add(annotations[names.LIST_HASH])
-                self._end_download(ref, pod, "Complete")
+                self._end_download(ref, pod, job, "Complete")
 
     def _begin_download(self, job: Object, claim: str) -> None:
         live = self.api.objects.get(Ref(CLAIM, self.key.namespace, claim))
@@ -288,14 +288,16 @@ class Controllers:
             "batch.kubernetes.io/job-name": job["metadata"]["name"],
         }
         self.api.store(self._pod(job, {"labels": labels}, [{"persistentVolumeClaim": {"claimName": claim}}]))
-        serving = {
-            d["spec"]["template"]["metadata"]["annotations"].get(names.LIST_HASH) for d in self.api.of_kind(DEPLOYMENT)
-        }
-        kept = serving | {job["metadata"]["annotations"][names.LIST_HASH]}
+        env = {e["name"]: e["value"] for e in job["spec"]["template"]["spec"]["containers"][0]["env"]}
+        kept = {*env.get("CHATBOT_KEEP_LISTS", "").split(","), env["CHATBOT_LIST_HASH"]}
         self.contents[live["metadata"]["uid"]] = self._on(claim) & kept
 
-    def _end_download(self, ref: Ref, pod: Object, how: str) -> None:
-        self.api.change(_ref(POD, pod), {"status": {"phase": "Failed" if how == "Failed" else "Succeeded"}})
+    def _end_download(self, ref: Ref, pod: Object, job: Object, how: str) -> None:
+        words = last_words(job, "DownloadFailed" if how == "Failed" else "Downloaded")
+        ended = {"exitCode": int(how == "Failed"), "reason": "Error", "message": words.model_dump_json(by_alias=True)}
+        container = {"name": "download", "restartCount": 0, "state": {"terminated": ended}}
+        phase = "Failed" if how == "Failed" else "Succeeded"
+        self.api.change(_ref(POD, pod), {"status": {"phase": phase, "containerStatuses": [container]}})
         self.api.change(ref, {"status": {"conditions": [{"type": how, "status": "True"}]}})
 
     # the rest ---------------------------------------------------------------------------------------------------
@@ -360,6 +362,14 @@ def _number(replica_set: Object) -> int:
 
 def _going(obj: RawObject) -> bool:
     return "deletionTimestamp" in obj["metadata"]
+
+
+def last_words(job: RawObject, reason: DownloadReason) -> DownloadResult:
+    """What the downloader of a Job says at its end."""
+    env = {e["name"]: e["value"] for e in job["spec"]["template"]["spec"]["containers"][0]["env"]}
+    models = env["CHATBOT_MODELS"].split(",") if reason == "Downloaded" else []
+    found = tuple(DownloadedModel(name=name, digest=f"sha256:{'0' * 64}", size_bytes=1000) for name in models)
+    return DownloadResult(list_hash=env["CHATBOT_LIST_HASH"], reason=reason, message="so it ended", models=found)
 
 
 def _ref(kind: Any, obj: RawObject) -> Ref:

@@ -392,3 +392,6 @@ CONDITIONS: Mapping[ConditionType, ConditionText] = {
 
 FALLBACK_REASONS: Mapping[str, Reason] = {reason.value: reason for reason in _PROVIDER_PROBLEMS}
 """By the name with which a pod says why its fallback answers."""
+
+DOWNLOAD_REASONS: Mapping[str, Reason] = {reason.value: reason for reason in _MODEL_PROBLEMS}
+"""By the name with which a downloader says how it ended, or what it waits for."""

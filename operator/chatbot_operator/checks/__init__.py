@@ -6,7 +6,7 @@ is Ready's reason. A message says what is wrong and what to do next; it never ho
 
 from collections.abc import Iterator
 
-from chatbot_operator.checks import exposure, pods, provider, rollout, wishes, writes
+from chatbot_operator.checks import exposure, model, pods, provider, rollout, wishes, writes
 from chatbot_operator.checks.base import Check, Context, Verdict
 
 CHECKS: tuple[Check, ...] = (
@@ -20,11 +20,14 @@ CHECKS: tuple[Check, ...] = (
     provider.token_rejected,
     provider.access_denied,
     wishes.access_secret_missing,
-    wishes.model_not_there,
+    model.model_not_there,
     provider.model_not_found,
+    model.claim_missing,
+    model.claim_in_use,
     pods.image_pull_failed,
     pods.unschedulable,
     pods.volume_not_attached,
+    model.insufficient_memory,
     pods.out_of_memory,
     pods.crash_looping,
     provider.verification_failed,

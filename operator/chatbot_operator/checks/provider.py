@@ -11,6 +11,7 @@ from chatbot_operator.api.reasons import FALLBACK_REASONS, Reason
 from chatbot_operator.checks.base import Context, Verdict
 from chatbot_operator.endpoints import endpoint
 from chatbot_operator.observed import Pod
+from chatbot_runtime.contract import BY_TOKEN
 
 CHECK = "<check>"
 """Stands in a remedy for the command that asks the troubled pod for details: others may be of another phase."""
@@ -136,6 +137,8 @@ def trouble(pod: Pod) -> Reason | None:
 
 def waits_for_token(pod: Pod) -> bool:
     """Whether another token would help the pod."""
+    if pod.report and pod.report.download:
+        return pod.report.download.reason in BY_TOKEN
     return trouble(pod) in (Reason.TOKEN_REJECTED, Reason.ACCESS_DENIED)
 
 

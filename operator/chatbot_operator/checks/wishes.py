@@ -1,6 +1,5 @@
 """What the spec asks for and cannot have: phases, Secrets, weights, addresses. Pure."""
 
-from chatbot_operator import names
 from chatbot_operator.api.reasons import Reason
 from chatbot_operator.checks.base import Context, Verdict
 
@@ -40,27 +39,6 @@ KEYS_MESSAGES = {
     "missing": "does not exist or holds nothing",
     "empty": "holds no usable API key (1 to 4096 bytes)",
     "unreadable": "cannot be read",
-}
-
-
-def model_not_there(c: Context) -> Verdict | None:
-    """The weights are not where they must be."""
-    model = c.migration.model
-    if model.arrived:
-        return None
-    return Verdict(model.reason, MODEL_MESSAGES[model.reason])
-
-
-MODEL_MESSAGES = {
-    Reason.QUEUED: "The download waits for its pod to start.",
-    Reason.DOWNLOADING: "The model is being downloaded; what served before goes on.",
-    Reason.DOWNLOAD_FAILED: "The download failed and its tries are used up. Read the log of its pod, then set the "
-    f"annotation {names.RETRY} to a new value to try again.",
-    Reason.CLAIM_PENDING: "The claim for the model is not there yet.",
-    Reason.DOWNLOADED: "The weights lie complete in the claim.",
-    Reason.MOUNTED: "The weights are read from local.source.claim.",
-    Reason.BAKED: "The weights are in the engine's image.",
-    Reason.NOT_NEEDED: "This phase needs no weights.",
 }
 
 

@@ -6,9 +6,10 @@ from chatbot_operator import effective, names
 from chatbot_operator.api import Chatbot
 from chatbot_operator.desired.base import BACKEND, WEB, child
 from chatbot_operator.desired.nginx import CONF_KEY, PAGE_KEY, Page, WebServer, nginx_conf, page_text
-from chatbot_operator.desired.service import HTTP_PORT
+from chatbot_operator.desired.service import HTTP_PORT, INTERNAL_PORT
 from chatbot_operator.kinds import CONFIG_MAP
 from chatbot_operator.names import SETTINGS_KEY
+from chatbot_operator.revision import list_hash
 from chatbot_operator.settings import Settings
 from chatbot_runtime.contract import AccessSettings, FallbackSettings, HfSettings, MockSettings, RuntimeSettings
 
@@ -18,14 +19,21 @@ What a client may ask of the chatbot is the runtime's business."""
 
 
 def settings_text(
-    chatbot: Chatbot, verified_revisions: tuple[str, ...], settings: Settings, *, behind_web: bool = False
+    chatbot: Chatbot,
+    verified_revisions: tuple[str, ...],
+    settings: Settings,
+    *,
+    behind_web: bool = False,
+    downloads: bool = False,
 ) -> str:
     """The settings file: everything that may change without a restart. Its exact text is what pods report a hash of.
 
-    `behind_web`: requests come through the page's nginx, which adds whom it got them from.
+    `behind_web`: requests come through the page's nginx, which adds whom it got them from. `downloads`: a downloader
+    runs, whose progress the pods show.
     """
     spec = chatbot.spec
     file = RuntimeSettings(
+        download=_downloader(chatbot) if downloads else "",
         system_prompt=spec.system_prompt,
         mock=MockSettings(replies=spec.mock.replies, tokens_per_second=spec.mock.tokens_per_second),
         hf=_hf(chatbot, settings),
@@ -57,11 +65,22 @@ def _hf(chatbot: Chatbot, settings: Settings) -> HfSettings:
     )
 
 
+def _downloader(chatbot: Chatbot) -> str:
+    name = names.download(chatbot.metadata.name, list_hash(chatbot.spec))
+    return f"{name}.{chatbot.metadata.namespace}.svc:{INTERNAL_PORT}"
+
+
 def backend_config(
-    chatbot: Chatbot, verified_revisions: tuple[str, ...], settings: Settings, *, behind_web: bool = False
+    chatbot: Chatbot,
+    verified_revisions: tuple[str, ...],
+    settings: Settings,
+    *,
+    behind_web: bool = False,
+    downloads: bool = False,
 ) -> dict[str, Any]:
     """The ConfigMap around that file."""
-    data = {SETTINGS_KEY: settings_text(chatbot, verified_revisions, settings, behind_web=behind_web)}
+    text = settings_text(chatbot, verified_revisions, settings, behind_web=behind_web, downloads=downloads)
+    data = {SETTINGS_KEY: text}
     return child(chatbot, CONFIG_MAP, names.backend(chatbot.metadata.name), BACKEND, {"data": data})
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from chatbot_operator import effective, names
 from chatbot_operator.api import Chatbot, Pods, Resources
+from chatbot_operator.desired import engine
 from chatbot_operator.desired.base import BACKEND, child
 from chatbot_operator.desired.service import HTTP_PORT, INTERNAL_PORT
 from chatbot_operator.kinds import DEPLOYMENT
@@ -60,11 +61,15 @@ def backend_template(chatbot: Chatbot, settings: Settings, *, with_engine: bool 
     own_revision = revision(spec) if with_engine else ENGINELESS
     ours = {names.PHASE_LABEL: spec.phase, names.REVISION_LABEL: own_revision}
     annotations = {**spec.pods.annotations, "kubectl.kubernetes.io/default-container": CONTAINER}
-    if spec.phase == "local" and with_engine and effective.downloads(spec):
+    local = spec.phase == "local" and with_engine
+    if local and effective.downloads(spec):
         annotations[names.LIST_HASH] = list_hash(spec)
+    beside = {"initContainers": [engine.engine_container(chatbot, settings, CONTAINER_SECURITY)]} if local else {}
+    together = engine.same_node(chatbot) if local else {}
+    claim = engine.claim_label(chatbot) if local else {}
     return {
         "metadata": {
-            "labels": {**names.labels(name, BACKEND, spec.pods.labels), **ours},
+            "labels": {**names.labels(name, BACKEND, spec.pods.labels), **ours, **claim},
             "annotations": annotations,
         },
         "spec": {
@@ -73,9 +78,11 @@ def backend_template(chatbot: Chatbot, settings: Settings, *, with_engine: bool 
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": settings.grace_seconds,
             "securityContext": pod_security(USER),
+            **beside,
             "containers": [_runtime(chatbot, settings, own_revision)],
-            "volumes": _volumes(chatbot),
+            "volumes": [*_volumes(chatbot), *(_engine_volumes(chatbot) if local else ())],
             **placement(chatbot, BACKEND),
+            **together,
         },
     }
 
@@ -99,6 +106,12 @@ def _runtime(chatbot: Chatbot, settings: Settings, own_revision: str) -> dict[st
     ]
     if chatbot.spec.access.keys_secret_ref:
         mounts.append({"name": "keys", "mountPath": "/etc/chatbot/keys", "readOnly": True})
+    if own_revision == ENGINELESS:
+        env |= {"CHATBOT_MODELS": ",".join(chatbot.spec.local.models), "CHATBOT_SERVER": "none"}
+    elif chatbot.spec.phase == "local":
+        env |= engine.runtime_environment(chatbot)
+        if volume := engine.models_volume(chatbot):
+            mounts.append(engine.models_mount(chatbot.spec.local, volume))
     if chatbot.spec.phase == "hf":
         env |= _hf_environment(chatbot)
         mounts.append({"name": "token", "mountPath": _TOKEN_FOLDER, "readOnly": True})
@@ -114,7 +127,7 @@ def _runtime(chatbot: Chatbot, settings: Settings, own_revision: str) -> dict[st
             {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
             {"name": "internal", "containerPort": INTERNAL_PORT, "protocol": "TCP"},
         ],
-        "resources": resources(effective.backend_resources(chatbot.spec, chatbot.spec.phase)),
+        "resources": _runtime_resources(chatbot),
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "internal"}, "periodSeconds": 1, **probe},
         "startupProbe": {**live, "periodSeconds": 1, **probe, "failureThreshold": _START_SECONDS},
         "livenessProbe": {**live, "periodSeconds": 5, **probe, "terminationGracePeriodSeconds": HUNG_SECONDS},
@@ -122,6 +135,19 @@ def _runtime(chatbot: Chatbot, settings: Settings, own_revision: str) -> dict[st
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
     }
+
+
+def _runtime_resources(chatbot: Chatbot) -> dict[str, Any]:
+    """The whole pod's, but for phase local, where the runtime needs its part also before there is an engine."""
+    if chatbot.spec.phase == "local":
+        return engine.runtime_resources()
+    return resources(effective.backend_resources(chatbot.spec, chatbot.spec.phase))
+
+
+def _engine_volumes(chatbot: Chatbot) -> list[dict[str, Any]]:
+    """The weights, and what an engine writes of its own accord."""
+    weights = engine.models_volume(chatbot)
+    return [*([weights] if weights else ()), {"name": "engine-home", "emptyDir": {"sizeLimit": "64Mi"}}]
 
 
 def _hf_environment(chatbot: Chatbot) -> dict[str, str]:
@@ -198,12 +224,8 @@ CONTAINER_SECURITY: Mapping[str, Any] = {
 
 
 def image(pods: Pods, default: str) -> str:
-    """A default image, behind the prefix for mirrors if there is one: its own registry is left out then."""
-    if not pods.image_registry:
-        return default
-    first, _, rest = default.partition("/")
-    path = rest if rest and ("." in first or ":" in first or first == "localhost") else default
-    return f"{pods.image_registry.rstrip('/')}/{path}"
+    """A default image, behind the prefix for mirrors if there is one."""
+    return engine.mirrored(pods.image_registry, default)
 
 
 def resources(wanted: Resources) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """An image's bytes depend on its contents alone, and the Dockerfiles say the same as the description."""
 
+import ast
 import json
 import re
 import tarfile
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from devcluster.errors import DevClusterError
-from devcluster.images import description, page
+from devcluster.images import builder, description, page
 from devcluster.images.archive import ImageConfig, content_tag, folder_layer, sha256, write_archive
 from devcluster.images.description import CHECKOUT, ImageDescription
 from devcluster.images.layers import source_files, sources_layer
@@ -161,6 +162,30 @@ def test_the_entry_point_is_a_module_that_the_image_holds(image: ImageDescriptio
     module = image.entrypoint[-1]
     source = next(source for source in image.sources if source.name == module)
     assert any(path.suffix == ".py" for path in source_files(source))
+
+
+def imported(module: Path) -> set[str]:
+    """The first names of what a module imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(str(node.module).partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("image", PYTHON, ids=lambda image: image.name)
+def test_an_image_holds_every_package_of_ours_that_its_modules_import(image: ImageDescription) -> None:
+    modules = [path for source in image.sources for path in source_files(source) if path.suffix == ".py"]
+    ours = {"bench", "chatbot_operator", "chatbot_runtime", "devcluster", "tests"}
+    assert set().union(*map(imported, modules)) & ours <= {source.name for source in image.sources}
+
+
+def test_an_optional_image_is_built_only_when_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "build", lambda name, _progress: f"{name} is built")
+    assert list(builder.build_all()) == ["chatbot-runtime", "chatbot-operator", "chatbot-web"]
+    assert list(builder.build_all(names=["chatbot-llama-server"])) == ["chatbot-llama-server"]
 
 
 def test_the_dockerfile_of_the_page_makes_the_image_that_the_description_says() -> None:

@@ -93,20 +93,6 @@ def test_refused_pods_quote_the_policy() -> None:
     told(scene, Reason.ADMISSION_REFUSED, str(BACKEND), "violates PodSecurity")
 
 
-def test_a_model_whose_claim_is_not_there_is_waited_for() -> None:
-    told(Scene({"phase": "local"}), Reason.CLAIM_PENDING, "claim")
-
-
-def test_a_failed_download_names_the_annotation_that_tries_again() -> None:
-    scene = Scene({"phase": "local"})
-    scene.apply()
-    scene.apply()
-    job = next(o for r, o in scene.objects.items() if r.kind.name == "Job")
-    told(scene, Reason.DOWNLOADING, "being downloaded")
-    job["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}
-    told(scene, Reason.DOWNLOAD_FAILED, "Read the log", names.RETRY)
-
-
 def test_an_image_that_cannot_be_pulled_quotes_the_node() -> None:
     scene = starting()
     container(scene, state={"waiting": {"reason": "ImagePullBackOff", "message": "not found"}})

@@ -27,10 +27,11 @@ class Asked:
         self.names: list[str] = []
         self.report = PodReport(problem="nothing yet")
 
-    async def ask(self, *, ip: str, namespace: str, name: str) -> PodReport:
+    async def ask(self, *, ip: str, namespace: str, name: str, read: object) -> PodReport:
         assert ip
         assert namespace
         self.names.append(name)
+        self.read = read
         return self.report
 
 

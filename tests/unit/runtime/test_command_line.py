@@ -29,11 +29,18 @@ def run(*arguments: str, environ: Mapping[str, str] | None = None, text: str = "
     )  # fmt: skip
 
 
-def test_serve_refuses_a_phase_that_it_does_not_have() -> None:
-    ended = run("serve", environ={"CHATBOT_PHASE": "local", "CHATBOT_PORT": "0", "CHATBOT_INTERNAL_PORT": "0"})
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"CHATBOT_PHASE": "local", "CHATBOT_MODELS": "phi"}, "CHATBOT_SERVER: it is 'auto' in phase local"),
+        ({"CHATBOT_SERVER": "ollama"}, "CHATBOT_SERVER: it is 'ollama' in phase mock"),
+        ({"CHATBOT_PHASE": "local", "CHATBOT_SERVER": "ollama"}, "CHATBOT_MODELS: phase local needs"),
+    ],
+)
+def test_serve_in_phase_local_needs_an_engine_and_no_other_phase_takes_one(environ: dict[str, str], words: str) -> None:
+    ended = run("serve", environ={**environ, "CHATBOT_PORT": "0", "CHATBOT_INTERNAL_PORT": "0"})
     assert ended.returncode == 2
-    assert ended.stderr.startswith("error: CHATBOT_PHASE: the phase 'local' is not available")
-    assert "Available: mock, hf" in ended.stderr
+    assert ended.stderr.startswith(f"error: {words}")
     assert "Traceback" not in ended.stderr
 
 

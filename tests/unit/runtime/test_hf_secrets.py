@@ -13,7 +13,7 @@ import pytest
 
 from chatbot_runtime.app import build
 from chatbot_runtime.config import Config
-from chatbot_runtime.providers.upstream import Exchange
+from chatbot_runtime.providers.upstream import Exchange, Upstream
 from tests.support.hosted import Hosted, hosted
 from tests.support.router import Router
 from tests.support.runtime_process import CHAT, question, until
@@ -131,7 +131,8 @@ async def test_no_part_shows_the_token_when_it_is_printed(tmp_path: Path) -> Non
     hosted_parts = runtime.hosted
     assert hosted_parts is not None
     assert hosted_parts.token.value == CANARY
-    upstream, exchange = hosted_parts.upstream, Exchange(cast("aiohttp.ClientResponse", None), 0, CANARY)
+    upstream = cast("Upstream", hosted_parts.provider)
+    exchange = Exchange(cast("aiohttp.ClientResponse", None), 0, CANARY)
     parts = [runtime, runtime.config, hosted_parts, hosted_parts.token, upstream, upstream.route, exchange]
     assert not any(CANARY in repr(part) + str(part) for part in parts)
     assert CANARY not in json.dumps(runtime.status().model_dump(mode="json"))

@@ -48,7 +48,7 @@ async def asked(base_url: str, ca_file: Path | None = None) -> str:
     runtime = build(config, resolver=HostileNames("127.0.0.1"))
     assert runtime.hosted is not None
     try:
-        answer = await runtime.hosted.upstream.answer(QUESTION)
+        answer = await runtime.hosted.provider.answer(QUESTION)
         return "".join([chunk.delta["content"] async for chunk in answer.chunks])
     except ProviderError as error:
         return str(error)
@@ -69,7 +69,7 @@ async def test_a_name_that_leads_nowhere_is_named() -> None:
     runtime = build(config)
     assert runtime.hosted is not None
     with pytest.raises(ProviderError, match=r"x\.invalid cannot be reached: .+"):
-        await runtime.hosted.upstream.answer(QUESTION)
+        await runtime.hosted.provider.answer(QUESTION)
     await runtime.provider.close()
 
 

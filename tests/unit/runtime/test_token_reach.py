@@ -105,11 +105,11 @@ async def asked(config: Config, resolver: AbstractResolver) -> Exception | None:
     assert runtime.hosted is not None
     error: Exception | None = None
     try:
-        await runtime.hosted.upstream.answer(QUESTION)
+        await runtime.hosted.provider.answer(QUESTION)
     except (ProviderError, ApiError) as caught:
         error = caught
     with suppress(ProviderError, ApiError):
-        await runtime.hosted.upstream.forward("embeddings", {"model": "org/tiny"})
+        await runtime.hosted.provider.forward("embeddings", {"model": "org/tiny"})
     await runtime.provider.close()
     await asyncio.to_thread(check, config, route_of(config, resolver), runtime.hosted.token)
     return error

@@ -1,0 +1,196 @@
+"""Measures the downloader against curl: `python -m bench.download [--size MIB] [--rounds N] [--output json]`.
+
+The same bytes from the same stand-in of the Hub, in turns, to the same folder. Exit code 1: a goal is missed. Figures
+depend on the machine; run it when the machine has nothing else to do.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+MIB = 1024 * 1024
+REPOSITORY, FILE = "org/large", "large.gguf"
+SPEED_GOAL = 0.9
+MEMORY_GOAL = 96.0
+
+
+@dataclass(frozen=True)
+class Round:
+    """One download by each: seconds from the first request to the last byte, CPU seconds, most resident MiB."""
+
+    curl_seconds: float
+    curl_cpu: float
+    own_seconds: float
+    own_cpu: float
+    own_memory: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """All rounds of one size."""
+
+    mib: int
+    rounds: list[Round]
+
+    @property
+    def speed(self) -> float:
+        """How fast ours is beside curl: the median of the rounds."""
+        return statistics.median(each.curl_seconds / each.own_seconds for each in self.rounds)
+
+    @property
+    def memory(self) -> float:
+        """The most that ours had of any round."""
+        return max(each.own_memory for each in self.rounds)
+
+    @property
+    def ok(self) -> bool:
+        return self.speed >= SPEED_GOAL and self.memory < MEMORY_GOAL
+
+
+def measure(mib: int, rounds: int, folder: Path) -> Result:
+    """Downloads in turns."""
+    repository, models = folder / "repository", folder / "models"
+    repository.mkdir()
+    _write(repository / FILE, mib)
+    with _hub(repository) as url:
+        found = []
+        for _ in range(rounds):
+            curl = _curl(f"{url}/{REPOSITORY}/resolve/main/{FILE}", folder / "by-curl")
+            own = _own(url, models)
+            found.append(Round(*curl, *own))
+    return Result(mib, found)
+
+
+def _write(path: Path, mib: int) -> None:
+    with path.open("wb") as file:
+        file.write(b"GGUF" + os.urandom(MIB - 4))
+        for _ in range(mib - 1):
+            file.write(os.urandom(MIB))
+
+
+@contextmanager
+def _hub(folder: Path) -> Iterator[str]:
+    ports = [_free_port() for _ in range(2)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.hub", "--port", str(ports[0]), "--store-port", str(ports[1]),
+         "--repo", f"{REPOSITORY}={folder}"]
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 60  # it hashes the file first
+        while not _listens(ports[1]):
+            if process.poll() is not None or time.monotonic() > end:
+                raise SystemExit("error: the stand-in of the Hub does not listen")
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{ports[0]}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _curl(url: str, path: Path) -> tuple[float, float]:
+    shown = "%{time_total}"
+    command = ["curl", "--silent", "--show-error", "--fail", "--location", "--output", str(path), "--write-out", shown]
+    process = subprocess.Popen([*command, url], stdout=subprocess.PIPE, text=True)
+    output, usage = _ended(process)
+    path.unlink()
+    return float(output), usage.ru_utime + usage.ru_stime
+
+
+def _own(url: str, models: Path) -> tuple[float, float, float]:
+    """From the line that says the process is ready to that of the model, verified and under its name."""
+    shutil.rmtree(models, ignore_errors=True)
+    models.mkdir()
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CHATBOT_")}
+    settings = {
+        "MODELS": f"hf://{REPOSITORY}/{FILE}",
+        "LIST_HASH": "bench",
+        "MODELS_DIR": str(models),
+        "HUB_URL": url,
+        "HOST": "127.0.0.1",
+        "INTERNAL_PORT": "0",
+        "TERMINATION_FILE": os.devnull,
+        "LOG_FORMAT": "json",
+    }
+    environ = clean | {f"CHATBOT_{name}": value for name, value in settings.items()} | {"NO_PROXY": "*"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "chatbot_runtime", "download"],
+        env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    output, usage = _ended(process)
+    times = {line["msg"].split(":")[0]: line["ts"] for line in map(json.loads, output.splitlines())}
+    return times["whole"] - times["downloading"], usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def _ended(process: "subprocess.Popen[str]") -> tuple[str, Any]:
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"error: {process.args!r} ended with {process.returncode}: {output}")
+    return output, usage
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
+def table(result: Result) -> str:
+    """For people."""
+    curl, own = ([getattr(r, f"{who}_seconds") for r in result.rounds] for who in ("curl", "own"))
+    cpu = [statistics.median(getattr(r, f"{who}_cpu") for r in result.rounds) for who in ("curl", "own")]
+    rates = [result.mib / statistics.median(times) for times in (curl, own)]
+    verdict = {True: "ok", False: "MISSED"}
+    return "\n".join(
+        [
+            f"{'':<24} {'curl':>10} {'ours':>10}   {result.mib} MiB, medians of {len(result.rounds)} rounds in turns",
+            f"{'MiB a second':<24} {rates[0]:>10.0f} {rates[1]:>10.0f}",
+            f"{'CPU seconds':<24} {cpu[0]:>10.2f} {cpu[1]:>10.2f}   ours: with the start, and hashing",
+            f"{'speed beside curl':<24} {'':>10} {result.speed:>10.2f}   goal {SPEED_GOAL:g} or more  "
+            f"{verdict[result.speed >= SPEED_GOAL]}",
+            f"{'most memory, MiB':<24} {'':>10} {result.memory:>10.1f}   goal below {MEMORY_GOAL:g}  "
+            f"{verdict[result.memory < MEMORY_GOAL]}",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """1 if a goal is missed."""
+    parser = argparse.ArgumentParser(prog="python -m bench.download", description=__doc__)
+    parser.add_argument("--size", type=int, default=1024, metavar="MIB", help="size of the file (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="downloads of each (default %(default)s)")
+    parser.add_argument("--folder", type=Path, help="where files are; a disk's speed counts then (default: in memory)")
+    parser.add_argument("--output", choices=("text", "json"), default="text", help="json: one object, for scripts")
+    arguments = parser.parse_args(argv)
+    memory = Path("/dev/shm")  # noqa: S108 - a file system in memory
+    base = arguments.folder or (memory if shutil.disk_usage(memory).free > 4 * arguments.size * MIB else None)
+    with tempfile.TemporaryDirectory(dir=base) as folder:
+        result = measure(arguments.size, arguments.rounds, Path(folder))
+    if arguments.output == "json":
+        print(json.dumps(asdict(result) | {"speed": result.speed, "memory": result.memory, "ok": result.ok}))
+    else:
+        print(table(result))
+    return 0 if result.ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
