@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -28,7 +29,7 @@ MEMORY_GOAL = 96.0
 
 @dataclass(frozen=True)
 class Round:
-    """One download by each: seconds from the first request to the last byte, CPU seconds, most resident MiB."""
+    """One download by each: seconds from the request for the bytes to the end, CPU seconds, most resident MiB."""
 
     curl_seconds: float
     curl_cpu: float
@@ -67,9 +68,10 @@ def measure(mib: int, rounds: int, folder: Path) -> Result:
     with _hub(repository) as url:
         found = []
         for _ in range(rounds):
-            curl = _curl(f"{url}/{REPOSITORY}/resolve/main/{FILE}", folder / "by-curl")
-            own = _own(url, models)
-            found.append(Round(*curl, *own))
+            ended, cpu = _curl(f"{url}/{REPOSITORY}/resolve/main/{FILE}", folder / "by-curl")
+            curl = ended - _begun(url), cpu
+            ended, cpu, memory = _own(url, models)
+            found.append(Round(*curl, ended - _begun(url), cpu, memory))
     return Result(mib, found)
 
 
@@ -99,17 +101,25 @@ def _hub(folder: Path) -> Iterator[str]:
         process.wait(10)
 
 
+def _begun(url: str) -> float:
+    """When the bytes were asked for, in seconds since the epoch."""
+    with urllib.request.urlopen(f"{url}/ctl/requests", timeout=10) as answer:  # noqa: S310 - of our own stand-in
+        seen = json.load(answer)
+    return next(float(request["at"]) for request in reversed(seen) if "/cdn/" in request["path"])
+
+
 def _curl(url: str, path: Path) -> tuple[float, float]:
-    shown = "%{time_total}"
-    command = ["curl", "--silent", "--show-error", "--fail", "--location", "--output", str(path), "--write-out", shown]
-    process = subprocess.Popen([*command, url], stdout=subprocess.PIPE, text=True)
-    output, usage = _ended(process)
+    """When it ended, and its CPU seconds."""
+    command = ["curl", "--silent", "--show-error", "--fail", "--location", "--output", str(path), url]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    _, usage = _ended(process)
+    ended = time.time()
     path.unlink()
-    return float(output), usage.ru_utime + usage.ru_stime
+    return ended, usage.ru_utime + usage.ru_stime
 
 
 def _own(url: str, models: Path) -> tuple[float, float, float]:
-    """From the line that says the process is ready to that of the model, verified and under its name."""
+    """When the model was verified and under its name, CPU seconds, most resident MiB."""
     shutil.rmtree(models, ignore_errors=True)
     models.mkdir()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CHATBOT_")}
@@ -130,7 +140,7 @@ def _own(url: str, models: Path) -> tuple[float, float, float]:
     )  # fmt: skip
     output, usage = _ended(process)
     times = {line["msg"].split(":")[0]: line["ts"] for line in map(json.loads, output.splitlines())}
-    return times["whole"] - times["downloading"], usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    return times["whole"], usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def _ended(process: "subprocess.Popen[str]") -> tuple[str, Any]:

@@ -1,7 +1,7 @@
 """What the Hugging Face Hub knows of a token and of a model. Off the hot path; it must not know chats or who asks.
 
-The one module that uses the Hub's client library, which is imported when the first question is asked. Every request of
-that library is looked at before it leaves: it may go to the allowed hosts only, and follows no redirect.
+Uses the Hub's client library, as `downloads.hub_files` does; it is imported when the first question is asked. Every
+request of that library is looked at before it leaves: it may go to the allowed hosts only, and follows no redirect.
 """
 
 import logging

@@ -13,6 +13,7 @@ import orjson
 FIELDS = (
     "id", "method", "route", "status", "ms", "first_ms", "queue_ms", "bytes", "tokens", "stream", "model", "fallback",
     "error", "client", "settings", "keys", "phase", "port", "internal_port", "running", "replicas",
+    "percent", "completed", "total", "speed", "left", "context_length",
 )  # fmt: skip
 
 

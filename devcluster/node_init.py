@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from devcluster import sized_volumes
 from devcluster.layout import MAX_NODES, Layout
 from devcluster.processes import MEMBER_VARIABLE, SYSTEM_PATH, wait_until
 from devcluster.state import Saved
@@ -155,6 +156,7 @@ def main() -> None:
     layout = saved.layout(options.state_dir)
     run("hostname", f"node{options.index}")
     mount_own_folders(layout.node_dir(options.index))
+    sized_volumes.mount_all(layout, f"node{options.index}")
     join_network(layout, options.index)
     programs = commands(layout, options.index, options.kubelet, options.kube_proxy)
     Daemons(layout, options.index, programs).keep_running()

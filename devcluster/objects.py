@@ -8,6 +8,7 @@ from devcluster.layout import ADDONS_PORT, Layout
 Object = dict[str, Any]
 
 PROVISIONER = "devcluster.local/folder"
+SIZED_PROVISIONER = "devcluster.local/sized"
 FAKE_NODE_ANNOTATION = "kwok.x-k8s.io/node"
 FAKE_NODE_VALUE = "fake"
 _RBAC = "rbac.authorization.k8s.io"
@@ -23,13 +24,17 @@ def _binding(name: str, role: str, user: str) -> Object:
     }
 
 
-def _storage_class() -> Object:
+def _storage_class(name: str, provisioner: str, *, default: bool, grows: bool) -> Object:
     return {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
-        "metadata": {"name": "standard", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
-        "provisioner": PROVISIONER,
+        "metadata": {
+            "name": name,
+            "annotations": {"storageclass.kubernetes.io/is-default-class": "true" if default else "false"},
+        },
+        "provisioner": provisioner,
         "reclaimPolicy": "Delete",
+        "allowVolumeExpansion": grows,
         "volumeBindingMode": "WaitForFirstConsumer",
     }
 
@@ -80,7 +85,9 @@ def base_objects(layout: Layout) -> list[Object]:
     objects = [
         # Logs, exec and port-forward: the API server must be allowed to call the kubelets.
         _binding("kube-apiserver-kubelet-admin", "system:kubelet-api-admin", "kube-apiserver"),
-        _storage_class(),
+        _storage_class("standard", PROVISIONER, default=True, grows=False),
+        # Volumes of a real size in the node's memory.
+        _storage_class("sized", SIZED_PROVISIONER, default=False, grows=True),
     ]
     return objects + (_dns(layout) if layout.level == "node" else [])
 

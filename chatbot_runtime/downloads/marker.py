@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from chatbot_runtime.downloads.base import StoredFile, StoredModel
 from chatbot_runtime.downloads.volume import Volume
+from chatbot_runtime.references import is_hf, parse_hf
 
 FOLDER = PurePosixPath(".complete")
 _MARKER = ".json"
@@ -26,6 +27,15 @@ def _below(path: str) -> str:
     if not parts or PurePosixPath(path).is_absolute() or ".." in parts:
         raise ValueError("it must lie below the folder of all models")
     return path
+
+
+def _usable(name: str) -> str:
+    if is_hf(name):
+        parse_hf(name)
+    return name
+
+
+Name = Annotated[str, AfterValidator(_usable)]
 
 
 class _Part(BaseModel):
@@ -43,7 +53,7 @@ class MarkedFile(_Part):
 class MarkedModel(_Part):
     """A model that is whole."""
 
-    name: str
+    name: Name
     digest: str
     size_bytes: int = Field(ge=0)
     files: tuple[MarkedFile, ...]
@@ -70,9 +80,13 @@ class Marker(_Part):
     models: tuple[MarkedModel, ...]
     finished_at: datetime
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(model.name for model in self.models)
+
 
 class _Note(_Part):
-    models: tuple[str, ...]
+    models: tuple[Name, ...]
 
 
 T = TypeVar("T", bound=_Part)
@@ -97,7 +111,7 @@ class Markers:
     def names(self, list_hash: str) -> tuple[str, ...] | None:
         """The models of a list; None if they are not known."""
         if (marker := self.read(list_hash)) is not None:
-            return tuple(model.name for model in marker.models)
+            return marker.names
         note = self._read(list_hash + _NOTE, _Note)
         return None if note is None else note.models
 

@@ -16,6 +16,7 @@ from chatbot_runtime.config import ConfigError
 from chatbot_runtime.contract import PERMANENT, PERMANENT_EXIT, DownloadedModel, DownloadReason, DownloadResult
 from chatbot_runtime.downloads.base import TRY_AGAIN_EXIT, DownloadError, Source, StoredModel
 from chatbot_runtime.downloads.config import DownloadConfig
+from chatbot_runtime.downloads.gguf import context_cost
 from chatbot_runtime.downloads.hub_files import HubFiles
 from chatbot_runtime.downloads.huggingface import HuggingFaceSource
 from chatbot_runtime.downloads.report import ProgressMeter, last_words, line
@@ -156,8 +157,12 @@ class _Process:
             reason, code, message = "Downloaded", 0, "all models are whole"
         if code:
             self._meter.failed(reason, message)
-        told = tuple(DownloadedModel(name=m.name, digest=m.digest, size_bytes=m.size_bytes) for m in models)
+        told = tuple(map(self._told, models))
         return DownloadResult(list_hash=self._config.list_hash, reason=reason, message=message, models=told), code
+
+    def _told(self, model: StoredModel) -> DownloadedModel:
+        cost = context_cost(self._config.models_dir / file.path for file in model.files)
+        return DownloadedModel(name=model.name, digest=model.digest, size_bytes=model.size_bytes, bytes_per_token=cost)
 
     async def _tell(self) -> None:
         """Says how far it is, for ever."""

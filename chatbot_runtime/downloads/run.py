@@ -53,7 +53,7 @@ class Run:
     async def _brought(self) -> tuple[StoredModel, ...]:
         markers, config = Markers(self.volume), self.config
         marker = await in_thread(markers.read, config.list_hash)
-        if marker is not None and await in_thread(markers.whole, marker.models):
+        if marker is not None and marker.names == config.models and await in_thread(markers.whole, marker.models):
             log.info("nothing to do: the list is on the volume since %s", marker.finished_at.isoformat())
             return tuple(self._told(model.stored(model.name)) for model in marker.models)
         known = await in_thread(self._known, markers)

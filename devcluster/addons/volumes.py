@@ -1,13 +1,20 @@
-"""Makes a folder for each claim of the standard StorageClass and offers it as a `local` volume, unlike the built-in
-host-path provisioner writable by pods that do not run as root. It must not enforce sizes (nothing here can)."""
+"""Makes the volumes of claims and offers them as `local` ones, unlike the built-in host-path provisioner's writable by
+pods that do not run as root. It must not know how a file system of a given size is made.
+
+The class `standard` gets a folder of no enforced size; the class `sized` a file system of its own, which grows with its
+claim. Kubernetes leaves that growth to "an external controller", which is this one.
+"""
 
 import asyncio
 import logging
+import math
 import shutil
 
 from devcluster.addons.client import Client, Object
+from devcluster.addons.quantities import parse_quantity
 from devcluster.layout import Layout
-from devcluster.objects import PROVISIONER
+from devcluster.objects import PROVISIONER, SIZED_PROVISIONER
+from devcluster.sized_volumes import SizedVolumes
 
 log = logging.getLogger(__name__)
 
@@ -17,12 +24,28 @@ _SELECTED_NODE = "volume.kubernetes.io/selected-node"
 _HOSTNAME = "kubernetes.io/hostname"
 
 
+def asked_provisioner(claim: Object) -> str:
+    provisioner: str = claim["metadata"].get("annotations", {}).get(_ASKED_PROVISIONER, "")
+    return provisioner
+
+
 def wants_volume(claim: Object, storage_class: Object) -> bool:
     """Whether an unbound claim waits for this provisioner, and for nothing else before it."""
-    annotations = claim["metadata"].get("annotations", {})
-    if annotations.get(_ASKED_PROVISIONER) != PROVISIONER:
+    provisioner = asked_provisioner(claim)
+    if provisioner not in (PROVISIONER, SIZED_PROVISIONER):
         return False
-    return storage_class.get("volumeBindingMode") != "WaitForFirstConsumer" or _SELECTED_NODE in annotations
+    if _SELECTED_NODE in claim["metadata"]["annotations"]:
+        return True
+    # A file system lies on one node, whatever a class of somebody else's says.
+    return provisioner == PROVISIONER and storage_class.get("volumeBindingMode") != "WaitForFirstConsumer"
+
+
+def volume_name(claim: Object) -> str:
+    return f"pvc-{claim['metadata']['uid']}"
+
+
+def size_in_bytes(quantity: str) -> int:
+    return math.ceil(parse_quantity(quantity))
 
 
 def volume_for(claim: Object, storage_class: Object, path: str) -> Object:
@@ -34,7 +57,7 @@ def volume_for(claim: Object, storage_class: Object, path: str) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": {"name": f"pvc-{meta['uid']}", "annotations": {PROVISIONED_BY: PROVISIONER}},
+        "metadata": {"name": volume_name(claim), "annotations": {PROVISIONED_BY: asked_provisioner(claim)}},
         "spec": {
             "capacity": {"storage": spec["resources"]["requests"]["storage"]},
             "accessModes": spec["accessModes"],
@@ -48,11 +71,33 @@ def volume_for(claim: Object, storage_class: Object, path: str) -> Object:
     }
 
 
+def wanted_growth(claim: Object) -> str | None:
+    """The size that a claim bound to a sized volume of ours asks for and does not have yet."""
+    status, wanted = claim.get("status", {}), claim["spec"]["resources"]["requests"]["storage"]
+    ours = asked_provisioner(claim) == SIZED_PROVISIONER and claim["spec"].get("volumeName") == volume_name(claim)
+    if not ours or status.get("phase") != "Bound" or "storage" not in status.get("capacity", {}):
+        return None
+    return wanted if parse_quantity(wanted) > parse_quantity(status["capacity"]["storage"]) else None
+
+
+def grown(claim: Object, size: str) -> list[tuple[str, Object]]:
+    """What to patch, in this order, once the volume of a claim has a new size: the volume, then the claim.
+
+    There is no condition to clear: nothing in Kubernetes sets one on the claim of a `local` volume.
+    """
+    meta, capacity = claim["metadata"], {"storage": size}
+    claim_path = f"/api/v1/namespaces/{meta['namespace']}/persistentvolumeclaims/{meta['name']}/status"
+    return [
+        (f"/api/v1/persistentvolumes/{volume_name(claim)}", {"spec": {"capacity": capacity}}),
+        (claim_path, {"status": {"capacity": capacity}}),
+    ]
+
+
 class Volumes:
-    """Follows StorageClasses, claims and volumes; folders come and go with them."""
+    """Follows StorageClasses, claims and volumes; folders and file systems come, grow and go with them."""
 
     def __init__(self, client: Client, layout: Layout) -> None:
-        self._client, self._folder = client, layout.volumes
+        self._client, self._folder, self._sized = client, layout.volumes, SizedVolumes(layout)
         self._classes: dict[str, Object] = {}
         self._unbound: dict[str, Object] = {}
 
@@ -65,25 +110,46 @@ class Volumes:
     async def on_claim(self, event: str, claim: Object) -> None:
         uid = claim["metadata"]["uid"]
         self._unbound.pop(uid, None)
-        if event == "DELETED" or claim["spec"].get("volumeName"):
+        if event == "DELETED":
+            return
+        if claim["spec"].get("volumeName"):
+            if size := wanted_growth(claim):
+                await self._grow(claim, size)
             return
         self._unbound[uid] = claim
         storage_class = self._classes.get(claim["spec"].get("storageClassName", ""))
-        if storage_class is None or not wants_volume(claim, storage_class):
-            return
-        path = self._folder / f"pvc-{uid}"
-        path.mkdir(parents=True, exist_ok=True)
-        # Any user of any pod may write: who may mount it is the claim's business, as with a cloud's disk.
-        path.chmod(0o777)
+        if storage_class is not None and wants_volume(claim, storage_class):
+            await self._provide(claim, storage_class)
+
+    async def _provide(self, claim: Object, storage_class: Object) -> None:
+        meta, path = claim["metadata"], self._folder / volume_name(claim)
+        if asked_provisioner(claim) == SIZED_PROVISIONER:
+            size = size_in_bytes(claim["spec"]["resources"]["requests"]["storage"])
+            await asyncio.to_thread(self._sized.make, path.name, meta["annotations"][_SELECTED_NODE], size)
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+            # Any user of any pod may write: who may mount it is the claim's business, as with a cloud's disk.
+            path.chmod(0o777)
         volume = volume_for(claim, storage_class, str(path))
         await self._client.call("POST", "/api/v1/persistentvolumes", volume, tolerate=(409,))
-        log.info("volume for %s/%s", claim["metadata"]["namespace"], claim["metadata"]["name"])
+        log.info("volume for %s/%s", meta["namespace"], meta["name"])
+
+    async def _grow(self, claim: Object, size: str) -> None:
+        await asyncio.to_thread(self._sized.resize, volume_name(claim), size_in_bytes(size))
+        for path, patch in grown(claim, size):
+            await self._client.patch(path, patch)
+        log.info("volume of %s/%s has %s", claim["metadata"]["namespace"], claim["metadata"]["name"], size)
 
     async def on_volume(self, event: str, volume: Object) -> None:
         meta, spec = volume["metadata"], volume["spec"]
-        ours = meta.get("annotations", {}).get(PROVISIONED_BY) == PROVISIONER
+        provisioner = meta.get("annotations", {}).get(PROVISIONED_BY)
         released = volume["status"].get("phase") == "Released" and spec["persistentVolumeReclaimPolicy"] == "Delete"
-        if event == "DELETED" or not ours or not released:
+        if event == "DELETED" or not released:
             return
-        await asyncio.to_thread(shutil.rmtree, self._folder / meta["name"], ignore_errors=True)
+        if provisioner == SIZED_PROVISIONER:
+            await asyncio.to_thread(self._sized.remove, meta["name"])
+        elif provisioner == PROVISIONER:
+            await asyncio.to_thread(shutil.rmtree, self._folder / meta["name"], ignore_errors=True)
+        else:
+            return
         await self._client.call("DELETE", f"/api/v1/persistentvolumes/{meta['name']}", tolerate=(404,))

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from chatbot_operator import names
+from chatbot_operator.desired.base import DOWNLOAD
 from chatbot_operator.drift import applied_hash
 from chatbot_operator.kinds import (
     AUTOSCALER,
@@ -87,7 +88,8 @@ def downloader_pods(snapshot: Snapshot) -> tuple[Pod, ...]:
 def _download_pods(snapshot: Snapshot, job: RawObject, reports: Mapping[str, PodReport]) -> tuple[Pod, ...]:
     uid = job["metadata"]["uid"]
     pods = [o for r, o in snapshot.children.items() if r.kind == POD and _controller(o) == uid]
-    return tuple(_pod(o, reports) for o in sorted(pods, key=lambda o: o["metadata"].get("creationTimestamp", "")))
+    pods.sort(key=lambda o: o["metadata"].get("creationTimestamp", ""))
+    return tuple(_pod(o, reports, main=DOWNLOAD) for o in pods)
 
 
 def _pods_of(snapshot: Snapshot, deployment: RawObject | None, reports: Mapping[str, PodReport]) -> tuple[Pod, ...]:
@@ -204,12 +206,14 @@ def template_as_applied(template: Mapping[str, Any]) -> dict[str, Any]:
     return {"metadata": {**kept, "labels": labels}, "spec": template["spec"]}
 
 
-def _pod(obj: RawObject, reports: Mapping[str, PodReport]) -> Pod:
+def _pod(obj: RawObject, reports: Mapping[str, PodReport], main: str = "") -> Pod:
+    """`main`: the container whose end counts more than that of another."""
     metadata, status = obj["metadata"], obj.get("status", {})
     labels = metadata.get("labels", {})
     containers = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
     waiting: Mapping[str, Any] = next((c["state"]["waiting"] for c in containers if _sick_wait(c)), {})
-    ended: Mapping[str, Any] = next((e for c in containers if (e := _ended(c))), {})
+    ends = [(c.get("name") != main, e) for c in containers if (e := _ended(c))]
+    ended: Mapping[str, Any] = min(ends, key=lambda end: end[0], default=(False, {}))[1]
     restarts = sum(c.get("restartCount", 0) for c in containers)
     scheduled = _condition(obj, "PodScheduled")
     return Pod(
@@ -281,6 +285,7 @@ def _job(obj: RawObject, pods: tuple[Pod, ...]) -> Job:
         ended_at=_time((complete if done else failed).get("lastTransitionTime", "")),
         applied_hash=applied_hash(obj),
         retry=_annotation(obj, names.RETRY),
+        capacity=_annotation(obj, names.CAPACITY),
         pods=pods,
         result=next((r for p in reversed(pods) if p.ended and (r := _last_words(p))), None),
     )

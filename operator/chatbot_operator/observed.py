@@ -132,10 +132,18 @@ class Job:
     ended_at: datetime | None
     applied_hash: str
     retry: str
+    capacity: str
+    """Of the volume, as it was when the Job was made."""
     pods: tuple[Pod, ...] = ()
     """Its pods, the oldest first."""
     result: DownloadResult | None = None
     """The last words of its newest pod that has ended."""
+
+    @property
+    def fetches(self) -> bool:
+        """Whether a pod of it does its work: none waits for a node, an image, a better token or the next try."""
+        working = (p.report.download if p.report else None for p in self.pods if p.ready and not p.ended)
+        return any(said is None or said.state != "waiting" for said in working)
 
 
 @dataclass(frozen=True)

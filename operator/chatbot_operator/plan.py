@@ -142,9 +142,9 @@ def _running_templates(
 def _download(
     chatbot: Chatbot, migration: Migration, observed: Observed, settings: Settings, now: datetime
 ) -> Iterator[Apply | Delete]:
-    """The Job of the weights. One that runs or is complete is never changed; a failed one is made anew when it
-    would be another now: after an edit, by the retry annotation, or on a volume that has grown. One that failed for a
-    passing reason is also made anew after a pause."""
+    """The Job of the weights. One that fetches or is complete is never changed. One that waits, or has failed, is made
+    anew when it would be another now: after an edit or by the retry annotation; a failed one also on a volume that has
+    grown, and after a pause if it failed for a passing reason."""
     if migration.job_replaced is not None:
         yield delete(observed, migration.job_replaced.ref)
     claim, job = migration.model.claim, migration.model.job
@@ -155,12 +155,14 @@ def _download(
         settings,
         claim=claim.ref.name,
         claim_uid=claim.uid,
-        capacity=claim.capacity or claim.size,
+        capacity=job.capacity if job and job.state == "running" else claim.capacity or claim.size,
         serving=migration.lists_kept,
     )
     if job is None:
         yield Apply(body)
-    elif job.state == "failed" and (job.applied_hash != wanted_hash(body) or _worth_a_try(job, settings, now)):
+    elif job.state == "complete" or job.fetches:
+        return
+    elif job.applied_hash != wanted_hash(body) or (job.state == "failed" and _worth_a_try(job, settings, now)):
         yield delete(observed, job.ref)
 
 

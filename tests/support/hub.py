@@ -8,7 +8,7 @@ a pod by itself. What it answers follows the recorded traces. Hub and file store
                                                             files lead to the store
     HEAD GET  /cdn/DIGEST                                   the bytes, with Range
     POST      /ctl           {"rate": 100000, "status": {"cdn": 503}}: how it answers from now on; see `How`
-    GET       /ctl/requests  what was asked: method, path, port, headers; DELETE forgets it
+    GET       /ctl/requests  what was asked: method, path, port, headers, time; DELETE forgets it
 """
 
 import argparse
@@ -18,6 +18,7 @@ import hashlib
 import json
 import ssl
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -111,6 +112,8 @@ class How:
     hops: int = 0
     """So many redirects before the store; more than five are too many."""
     no_digest: bool = False
+    silent: bool = False
+    """Nothing is said of any file."""
 
 
 @dataclass
@@ -154,7 +157,7 @@ def _record(world: World) -> Any:
             return await handler(request)
         sockname = request.transport.get_extra_info("sockname") if request.transport else None
         seen = {"method": request.method, "path": request.path_qs, "port": sockname and sockname[1]}
-        world.requests.append(seen | {"headers": dict(request.headers)})
+        world.requests.append(seen | {"headers": dict(request.headers), "at": time.time()})
         return await handler(request)
 
     return record
@@ -194,6 +197,8 @@ class _Hub:
         world, parts = self._world, request.match_info
         name = f"{parts['owner']}/{parts['name']}"
         kind = "resolve" if request.method == "HEAD" else "get"
+        if world.how.silent:
+            await asyncio.Event().wait()  # until the client leaves
         refusal = _forced(world.how, kind) or self._unseen(request, name, parts["revision"])
         if refusal is not None:
             return refusal

@@ -6,6 +6,7 @@ It also makes the images of tests: the engine with weights inside, and the stand
 import base64
 import gzip
 import json
+import shutil
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -23,15 +24,19 @@ from tests.support import tiny_gguf
 from tests.support.cluster import ClusterAccess, make_namespace
 
 HERE = Path(__file__).parent
+OLLAMA_FOLDER = "stand_in"
+"""Of the stand-in for Ollama and of its registry, in its image."""
 PORT, STORE_PORT, REGISTRY_PORT = 8080, 8081, 5000
 SENTENCES = {
     "org/tiny": "Hello from a tiny test model.",
     "org/other": "Quite another model says this.",
     "org/slow": "This one took its time to arrive.",
     "org/gated": "You have been let in.",
+    "org/heavy": "I need more room than one would think.",
 }
 """What the models say, by repository; each has one file, `model.gguf`."""
-PADDING = {"org/slow": 3_000_000}
+PADDING = {"org/slow": 3_000_000, "org/heavy": 40_000_000}
+"""Bytes; an engine holds them in memory twice."""
 BROKEN = {"org/broken": b"This is no model at all, whatever its name says.\n" * 2000}
 UNPACK = """
 import gzip, json, pathlib
@@ -167,9 +172,14 @@ def baked(access: ClusterAccess, sentence: str) -> tuple[str, str]:
 def ollama(access: ClusterAccess) -> str:
     """The image of the stand-in for Ollama, which the cluster has afterwards."""
     runtime = description.load()["chatbot-runtime"]
-    sources = tuple(HERE / name for name in ("ollama_server.py", "ollama_pull.py", "ollama_registry.py"))
-    image = replace(runtime, name="test-ollama", sources=sources, entrypoint=("python", "ollama_server.py"))
-    return _loaded(access, build_described(image, Plain(), cache_dir() / "images"))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, OLLAMA_FOLDER)
+        folder.mkdir()
+        for name in ("ollama_server.py", "ollama_pull.py", "ollama_registry.py"):
+            shutil.copy(HERE / name, folder)
+        command = ("python", f"{OLLAMA_FOLDER}/ollama_server.py")
+        image = replace(runtime, name="test-ollama", sources=(folder,), entrypoint=command)
+        return _loaded(access, build_described(image, Plain(), cache_dir() / "images"))
 
 
 def _loaded(access: ClusterAccess, built: Any) -> str:

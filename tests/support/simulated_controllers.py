@@ -287,7 +287,8 @@ class Controllers:
             **job["spec"]["template"]["metadata"]["labels"],
             "batch.kubernetes.io/job-name": job["metadata"]["name"],
         }
-        self.api.store(self._pod(job, {"labels": labels}, [{"persistentVolumeClaim": {"claimName": claim}}]))
+        pod = self._pod(job, {"labels": labels}, [{"persistentVolumeClaim": {"claimName": claim}}])
+        self.api.store(pod | {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}})
         env = {e["name"]: e["value"] for e in job["spec"]["template"]["spec"]["containers"][0]["env"]}
         kept = {*env.get("CHATBOT_KEEP_LISTS", "").split(","), env["CHATBOT_LIST_HASH"]}
         self.contents[live["metadata"]["uid"]] = self._on(claim) & kept

@@ -64,17 +64,17 @@ class Reason(StrEnum):
     )
     DOWNLOAD_FAILED = (
         "DownloadFailed",
-        "The download failed and its tries are used up.",
-        "Read the message, then retry by a new value of the annotation chatbot-operator.dev/retry.",
+        "The download cannot go on as it is, or took longer than it may.",
+        "Read the message, mend it, then retry by a new value of the annotation chatbot-operator.dev/retry.",
     )
     MODEL_NOT_FOUND = (
         "ModelNotFound",
-        "The registry, Hub or endpoint does not know the model.",
-        "Correct the name in hf.models or local.models.",
+        "The registry, Hub or endpoint does not know the model, or the claim or image does not hold it.",
+        "Correct the name in hf.models or local.models; the message says what there is, if that is known.",
     )
     MODEL_NOT_READY = (
         "ModelNotReady",
-        "The model is being loaded and cannot answer yet.",
+        "The model is being fetched or loaded and cannot answer yet.",
         "Wait; for a large model this takes minutes.",
     )
     TOKEN_REJECTED = (
@@ -84,10 +84,14 @@ class Reason(StrEnum):
     )
     ACCESS_DENIED = (
         "AccessDenied",
-        "The token is valid but may not use this model or registry.",
-        "Accept the model's licence or give the token the right, then retry.",
+        "The model or registry may not be used with this token, or without one.",
+        "Accept the model's licence, or name a token that has the right; it is asked again by itself.",
     )
-    STORAGE_FULL = ("StorageFull", "The claim is too small for the weights.", "Raise local.storage.size.")
+    STORAGE_FULL = (
+        "StorageFull",
+        "The claim is too small for the weights.",
+        "Raise local.storage.size, if the storage class can grow volumes; the download then goes on by itself.",
+    )
     CLAIM_PENDING = (
         "ClaimPending",
         "The claim is not bound to a volume.",
@@ -111,12 +115,12 @@ class Reason(StrEnum):
     DIGEST_MISMATCH = (
         "DigestMismatch",
         "What arrived is not what the registry announced.",
-        "Retry; if it happens again, the registry or a proxy alters files.",
+        "It is tried again by itself; if it lasts, the registry or a proxy alters files.",
     )
     SOURCE_UNREACHABLE = (
         "SourceUnreachable",
         "The registry or Hub cannot be reached from the cluster.",
-        "Check spec.network, DNS and the cluster's network policies.",
+        "It is tried again by itself; if it lasts, check spec.network, DNS and the cluster's network policies.",
     )
 
     ADDRESS_ASSIGNED = ("AddressAssigned", "The chatbot has an address outside the cluster.", "Nothing.")
@@ -149,7 +153,7 @@ class Reason(StrEnum):
     ENGINE_DOWN = (
         "EngineDown",
         "The engine beside the runtime does not answer.",
-        "Read the log of the engine's container in the backend pod.",
+        "It is started anew by itself; if it lasts, read its log: `kubectl logs <pod> -c engine --previous`.",
     )
     DISABLED = ("Disabled", "There is no fallback: its effective target is none.", "Nothing; see fallback.to.")
     UNKNOWN = ("Unknown", "No pod could be asked.", "Wait; if it lasts, look at the backend pods.")
@@ -203,7 +207,8 @@ class Reason(StrEnum):
     UNSCHEDULABLE = (
         "Unschedulable",
         "No node takes the pod.",
-        "Lower resources, relax pods.nodeSelector, or add a node; the message quotes the scheduler.",
+        "Lower resources, relax pods.nodeSelector, set backend.rollout: Replace, or add a node; the message quotes the "
+        "scheduler.",
     )
     VOLUME_NOT_ATTACHED = (
         "VolumeNotAttached",
@@ -212,8 +217,8 @@ class Reason(StrEnum):
     )
     INSUFFICIENT_MEMORY = (
         "InsufficientMemory",
-        "The model does not fit into the memory that the engine gets.",
-        "Raise local.resources.requests.memory, or use a smaller model or contextLength.",
+        "The model and its contexts are known not to fit into the memory that the engine gets.",
+        "Raise local.resources.requests.memory, or use a smaller model, contextLength or parallel.",
     )
     OUT_OF_MEMORY = (
         "OutOfMemory",

@@ -1,5 +1,6 @@
 """Quantities, selectors, usage rates, volumes and fake pods' states are what Kubernetes would make of them."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ from devcluster.addons.fake_nodes import FAIL, finished_status, running_status
 from devcluster.addons.metrics import annotated_usage, metrics_item
 from devcluster.addons.quantities import parse_quantity, selects
 from devcluster.addons.usage import Usage, UsageTable, parse
-from devcluster.addons.volumes import volume_for, wants_volume
-from devcluster.objects import PROVISIONER
+from devcluster.addons.volumes import grown, size_in_bytes, volume_for, wanted_growth, wants_volume
+from devcluster.layout import Layout
+from devcluster.objects import PROVISIONER, SIZED_PROVISIONER, base_objects
+from devcluster.sized_volumes import SizedVolumes, mount_command
 
 NOW = "2026-01-01T00:00:00Z"
 
@@ -179,3 +182,87 @@ def test_a_volume_lies_on_the_chosen_node_and_is_bound_to_its_claim() -> None:
     assert term["matchExpressions"][0]["values"] == ["node2"]
     assert volume["spec"]["claimRef"]["uid"] == "u"
     assert volume["spec"]["local"]["path"] == "/volumes/x"
+
+
+SIZED = {"volume.kubernetes.io/storage-provisioner": SIZED_PROVISIONER}
+
+
+def sized_claim(has: str, wants: str, **changes: Any) -> dict[str, Any]:
+    """A claim that is bound to a sized volume of ours."""
+    made = claim(**SIZED, **CHOSEN)
+    made["spec"] |= {"storageClassName": "sized", "volumeName": "pvc-u", "resources": {"requests": {"storage": wants}}}
+    return made | {"status": {"phase": "Bound", "capacity": {"storage": has}}} | changes
+
+
+def test_only_the_sized_class_grows_and_it_is_not_the_default() -> None:
+    classes = {o["metadata"]["name"]: o for o in base_objects(Layout(Path("/s"), 0)) if o["kind"] == "StorageClass"}
+    default = "storageclass.kubernetes.io/is-default-class"
+    told = {n: (c["metadata"]["annotations"][default], c["allowVolumeExpansion"]) for n, c in classes.items()}
+    assert told == {"standard": ("true", False), "sized": ("false", True)}
+    assert {c["volumeBindingMode"] for c in classes.values()} == {"WaitForFirstConsumer"}
+
+
+def test_a_sized_claim_waits_for_its_node_even_in_a_class_that_binds_at_once() -> None:
+    assert not wants_volume(claim(**SIZED), {"volumeBindingMode": "Immediate"})
+    assert wants_volume(claim(**ASKS), {"volumeBindingMode": "Immediate"})
+    assert wants_volume(claim(**SIZED, **CHOSEN), {"volumeBindingMode": "Immediate"})
+
+
+def test_a_volume_names_the_provisioner_that_must_take_it_away() -> None:
+    by = "pv.kubernetes.io/provisioned-by"
+    assert volume_for(claim(**SIZED, **CHOSEN), LATE, "/x")["metadata"]["annotations"][by] == SIZED_PROVISIONER
+    assert volume_for(claim(**ASKS, **CHOSEN), LATE, "/x")["metadata"]["annotations"][by] == PROVISIONER
+
+
+@pytest.mark.parametrize(("has", "wants"), [("32Mi", "48Mi"), ("1Gi", "1025Mi"), ("1", "1001m")])
+def test_a_bound_sized_claim_that_asks_for_more_grows(has: str, wants: str) -> None:
+    assert wanted_growth(sized_claim(has, wants)) == wants
+
+
+@pytest.mark.parametrize(
+    "left_alone",
+    [
+        sized_claim("1Gi", "1024Mi"),
+        sized_claim("48Mi", "32Mi"),
+        # Between the binding and the status that tells of it.
+        sized_claim("32Mi", "48Mi", status={"phase": "Pending"}),
+        sized_claim("32Mi", "48Mi", status={"phase": "Bound"}),
+        sized_claim("32Mi", "48Mi", status={"phase": "Lost", "capacity": {"storage": "32Mi"}}),
+        sized_claim("32Mi", "48Mi", metadata=claim(**ASKS, **CHOSEN)["metadata"]),
+        sized_claim("32Mi", "48Mi", metadata=claim(**SIZED)["metadata"] | {"uid": "bound to a volume of another's"}),
+    ],
+)
+def test_other_claims_do_not_grow(left_alone: dict[str, Any]) -> None:
+    assert wanted_growth(left_alone) is None
+
+
+def test_of_a_new_size_the_volume_tells_before_the_claim() -> None:
+    volume, status = grown(sized_claim("32Mi", "48Mi"), "48Mi")
+    assert volume == ("/api/v1/persistentvolumes/pvc-u", {"spec": {"capacity": {"storage": "48Mi"}}})
+    path = "/api/v1/namespaces/ns/persistentvolumeclaims/c/status"
+    assert status == (path, {"status": {"capacity": {"storage": "48Mi"}}})
+
+
+@pytest.mark.parametrize(("quantity", "size"), [("32Mi", 32 << 20), ("1.5Ki", 1536), ("1001m", 2), ("2e3", 2000)])
+def test_a_volume_has_at_least_the_bytes_that_are_asked_for(quantity: str, size: int) -> None:
+    assert size_in_bytes(quantity) == size
+
+
+def test_a_mounted_volume_is_given_another_size_without_being_mounted_anew() -> None:
+    assert "size=4096,mode=0777" in mount_command(Path("/v"), 4096, again=False)
+    assert "remount,size=8192" in mount_command(Path("/v"), 8192, again=True)
+
+
+def test_a_volume_on_a_node_that_is_not_running_is_remembered_until_it_is_removed(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, 0, "node", 2)
+    volumes = SizedVolumes(layout)
+    volumes.make("pvc-a", "node1", 4096)
+    volumes.make("pvc-ab", "node2", 4096)
+    volumes.resize("pvc-a", 8192)
+    assert {path.name: path.read_text() for path in layout.volumes.glob("*.*")} == {
+        "pvc-a.node1": "8192",
+        "pvc-ab.node2": "4096",
+    }
+    volumes.remove("pvc-a")
+    volumes.remove("pvc-a")
+    assert sorted(path.name for path in layout.volumes.iterdir()) == ["pvc-ab", "pvc-ab.node2"]

@@ -63,7 +63,9 @@ class Download:
         """One more pod, which has ended with any last words."""
         state = {"terminated": {"exitCode": 1, "reason": "Error", "message": words}}
         containers = [{"name": "download", "restartCount": 0, "state": state}]
-        self.pod({"phase": "Failed", "containerStatuses": containers})
+        beside = {"terminated": {"exitCode": 0, "reason": "Completed", "message": "the engine's own log"}}
+        engine = [{"name": "engine", "restartCount": 0, "state": beside}]
+        self.pod({"phase": "Failed", "containerStatuses": containers, "initContainerStatuses": engine})
 
     def failed(self, reason: str = "BackoffLimitExceeded") -> None:
         """The Job has given up, now."""
@@ -236,6 +238,32 @@ def test_a_download_that_found_its_volume_full_is_made_anew_once_the_volume_has_
     assert not replaced(download)  # asked for, and not there yet
     download.claim["status"]["capacity"]["storage"] = "30Gi"
     assert replaced(download)
+
+
+SICK = {"phase": "Pending", "containerStatuses": [{"name": "x", "state": {"waiting": {"reason": "ErrImagePull"}}}]}
+
+
+@pytest.mark.parametrize("waits_for", ["a token", "an image", "the next try"])
+def test_a_download_that_only_waits_is_made_anew_by_an_edit_that_may_help_and_one_that_fetches_is_not(
+    waits_for: str,
+) -> None:
+    download = Download()
+    fetching = Download()
+    fetching.pod(progress=progress())
+    match waits_for:
+        case "a token":
+            download.pod(progress=progress(state="waiting", reason="AccessDenied"))
+        case "an image":
+            download.pod(SICK)
+        case "the next try":
+            download.ended("SourceUnreachable")
+    assert not replaced(download)
+    for one in (download, fetching):
+        one.claim["status"]["capacity"]["storage"] = "21Gi"  # that alone is no reason to begin again
+        assert not replaced(one)
+        one.scene.raw["spec"]["local"]["tokenSecretRef"] = {"name": "hub"}
+    assert replaced(download)
+    assert not replaced(fetching)
 
 
 def test_a_claim_without_a_class_in_a_cluster_without_a_default_one_is_told_by_its_field() -> None:

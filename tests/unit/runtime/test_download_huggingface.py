@@ -430,6 +430,11 @@ async def test_a_signed_address_is_asked_as_it_was_given(case: Case) -> None:
     assert case.hub.bytes_asked()[0]["path"].endswith("?signed=a%2Fb%3D")
 
 
+async def test_a_hub_that_says_nothing_is_given_up(case: Case) -> None:
+    case.hub.behave(silent=True)
+    await case.fails("SourceUnreachable", "127.0.0.1 does not answer")
+
+
 async def test_redirects_end(case: Case) -> None:
     case.hub.behave(hops=5)
     await case.fails("SourceUnreachable", "without end")

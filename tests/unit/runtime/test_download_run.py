@@ -178,6 +178,10 @@ async def test_a_list_with_a_file_that_is_not_whole_loses_its_marker_before_it_i
         b'{"listHash": "b2", "models": [], "finishedAt": "2026-01-01T00:00:00Z"}',
         b'{"listHash": "a1", "models": [{"name": "phi", "digest": "", "sizeBytes": 0, "files": '
         b'[{"path": "../../etc/passwd", "sizeBytes": 1, "sha256": ""}]}], "finishedAt": "2026-01-01T00:00:00Z"}',
+        b'{"listHash": "a1", "models": [{"name": "hf://../x", "digest": "", "sizeBytes": 0, "files": []}], '
+        b'"finishedAt": "2026-01-01T00:00:00Z"}',
+        b'{"listHash": "a1", "models": [{"name": "qwen", "digest": "", "sizeBytes": 0, "files": []}], '
+        b'"finishedAt": "2026-01-01T00:00:00Z"}',
         b"{" * 100_000,
     ],
 )
@@ -486,15 +490,13 @@ def test_told_to_stop_it_ends_within_a_second_and_the_next_one_goes_on(tmp_path:
     assert [seen["headers"]["Range"] for seen in hub.bytes_asked()] == [f"bytes={part}-"]
 
 
-@pytest.mark.parametrize("kind", ["stall", "waiting"])
+@pytest.mark.parametrize("kind", ["silent", "stall", "waiting"])
 def test_told_to_stop_it_does_not_wait_for_whom_it_waits_for(tmp_path: Path, hub: Hub, kind: str) -> None:
-    if kind == "stall":
-        hub.behave(stall=1000)
-    else:
-        hub.repository("org/tiny").gated = True
+    hub.behave(silent=kind == "silent", stall=1000 if kind == "stall" else None)
+    hub.repository("org/tiny").gated = kind == "waiting"
+    states = {"silent": "starting", "stall": "downloading", "waiting": "waiting"}
     with Download(tmp_path, hub, stall_seconds=60) as download:
-        state = "downloading" if kind == "stall" else "waiting"
-        until(lambda: download.status()["state"] == state, state)
+        until(lambda: download.status()["state"] == states[kind] and hub.requests, "it waits")
         begun = time.monotonic()
         download.signal(signal.SIGTERM)
         assert download.wait() == 1
