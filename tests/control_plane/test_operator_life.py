@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from devcluster.addons.fake_nodes import RUN_FOR
 from tests.control_plane.conftest import Operated
 from tests.support.chatbot import Bot, manifest, now, operator_calls, tally
 from tests.support.cluster import make_namespace
@@ -29,19 +30,28 @@ def test_twenty_chatbots_at_once_become_ready(operated: Operated, namespace: str
     operated.access.kubectl(*wait, timeout=100)
 
 
-def test_a_phase_that_is_not_built_yet_says_so_and_what_served_goes_on(bot: Bot) -> None:
-    bot.create().wait_ready()
+def test_weights_are_fetched_while_the_mock_serves_and_a_change_of_mind_takes_the_download_back(bot: Bot) -> None:
+    bot.create(pods={"annotations": {RUN_FOR: "600"}}).wait_ready()
     before = bot.get("deployment/demo-backend")
     bot.patch(phase="local")
-    condition = bot.wait_reason("NotImplemented")
-    assert "phase local" in condition["message"]
-    assert "Set spec.phase to one of: hf, mock" in condition["message"]
+    bot.wait_reason("Downloading")
+    assert set(download(bot)) == {"Job", "Service", "NetworkPolicy", "PersistentVolumeClaim"}
+    claim = download(bot)["PersistentVolumeClaim"]
+    available = bot.condition("Available")
+    assert (available["status"], available["reason"]) == ("True", "ServingPrevious")
     status = bot.status()
     assert (status["servingPhase"], status["readyReplicas"]) == ("mock", 2)
-    assert bot.condition("Available")["reason"] == "ServingPrevious"
     assert bot.get("deployment/demo-backend")["metadata"]["generation"] == before["metadata"]["generation"]
     bot.patch(phase="mock")
     bot.wait_ready()
+    wait_for("only the claim stays", lambda: download(bot) == {"PersistentVolumeClaim": claim}, 20)
+    assert bot.get("deployment/demo-backend")["metadata"]["generation"] == before["metadata"]["generation"]
+
+
+def download(bot: Bot) -> dict[str, str]:
+    """The objects of the download by kind: their uids."""
+    found = bot.get("jobs,services,networkpolicies,pvc", "-l", "app.kubernetes.io/component=download")["items"]
+    return {o["kind"]: o["metadata"]["uid"] for o in found}
 
 
 def test_settings_reach_running_pods_without_a_new_one(operated: Operated, bot: Bot) -> None:

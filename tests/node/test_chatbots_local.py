@@ -340,6 +340,45 @@ def test_models_of_ollama_are_fetched_served_and_listed_and_each_answers(chart: 
     assert say(bot) == ("first", one)
 
 
+def test_a_volume_that_is_too_small_is_told_with_its_numbers_and_grows_by_an_edit_of_its_size(
+    bot: Bot, hub: ModelHub, engine: str
+) -> None:
+    if "sized" not in bot.access.kubectl("get", "storageclass", "-o", "name").stdout:
+        pytest.skip("the cluster has no class of volumes with a real size")
+    small = {"storage": {"storageClassName": "sized", "size": "2Mi"}}
+    serve_mock(bot, local=local(engine, "org/slow", **small))
+    bot.patch(phase="local")
+    told = bot.wait_reason("StorageFull", CAUSE_SECONDS)
+    assert "Raise local.storage.size" in told["message"]
+    assert say(bot)[0] == "mock"
+    bot.patch(local={"storage": {"size": "16Mi"}})
+    model = reference("org/slow")
+    assert answers_of(bot, model, 90)[-1] == (model, SENTENCES["org/slow"])
+    bot.wait_ready(30)
+
+
+def test_a_model_that_was_fetched_ahead_is_switched_to_without_a_download_and_is_kept_for_a_successor(
+    bot: Bot, hub: ModelHub, engine: str
+) -> None:
+    model, text = reference("org/tiny"), SENTENCES["org/tiny"]
+    serve_mock(bot, local=local(engine, prefetch=True))
+
+    def fetched() -> bool:
+        return bot.condition("ModelReady").get("reason") == "Downloaded" and not job(bot)
+
+    wait_for("it is fetched while the mock serves", fetched, 60)
+    assert say(bot)[0] == "mock"
+    hub.forget()
+    bot.patch(phase="local")
+    assert answers_of(bot, model, 60) == [("mock", "A canned answer."), (model, text)]
+    (claim,) = bot.get("pvc")["items"]
+    bot.kubectl("delete", "chatbot/demo", "--wait=true")
+    wait_for("its children are gone", lambda: not pods(bot), 60)
+    serve_local(bot, local(engine))
+    assert [c["metadata"]["uid"] for c in bot.get("pvc")["items"]] == [claim["metadata"]["uid"]]
+    assert hub.asked() == []
+
+
 @contextmanager
 def registry(access: ClusterAccess, namespace: str, image: str, models: dict[str, str]) -> Iterator[str]:
     """A registry of Ollama's models that say this; its host as pods reach it."""
