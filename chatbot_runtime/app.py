@@ -36,6 +36,9 @@ from chatbot_runtime.verification import Explain, Verification
 
 RATE_WAIT_SECONDS = 2.0
 """How long a request waits for its turn before it counts as one too many for the provider."""
+SILENT_SHARE = 0.8
+"""Of a request's time, that an engine which has answered before may take to its first byte: what hangs must be seen to,
+and not only by who asks."""
 PEERS_SECONDS = 5.0
 """How often the pods that share a limit are counted."""
 
@@ -142,7 +145,7 @@ def build(
     resolver: AbstractResolver | None = None,
 ) -> Runtime:
     """All parts for `config`; `provider` in place of the one that the phase names. Raises ConfigError."""
-    settings = SettingsFile(config.settings_file)
+    settings = SettingsFile(config.settings_file, config.phase)
     metrics = Metrics()
     hosted = None
     if provider is None and config.phase != "mock":
@@ -243,10 +246,13 @@ def _engine(
     resolver: AbstractResolver | None,
 ) -> Hosted:
     """An engine beside us, and what stands in for it. Nothing but its own slots limits what it is asked."""
-    token, waits = TokenFile(None), HfSettings(timeout_seconds=config.load_seconds)
+    token, loads = TokenFile(None), HfSettings(timeout_seconds=config.load_seconds)
+    serves = HfSettings(timeout_seconds=min(config.load_seconds, config.request_seconds * SILENT_SHARE))
     times = Times(config.connect_seconds, config.chunk_seconds)
     engine = Engine(
-        Upstream(route_of(config, resolver), config.models, token, lambda: waits, times),
+        Upstream(
+            route_of(config, resolver), config.models, token, lambda: serves if engine.has_answered else loads, times
+        ),
         names={m: served_name(m, config.registry) for m in config.models} if config.server == "ollama" else {},
         file=config.model_file,
         load_seconds=config.load_seconds,

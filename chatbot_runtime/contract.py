@@ -5,6 +5,7 @@ Both sides ignore fields they do not know: an older operator meets newer pods an
 """
 
 import hashlib
+import re
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -87,9 +88,13 @@ class HfSettings(_Message):
 
 
 class FallbackSettings(_Message):
-    """Who answers when the provider cannot (circuit breaker)."""
+    """Who answers when the provider cannot (circuit breaker).
+
+    `by_phase`: nobody has chosen `to`, and pods of another phase than the wanted one keep what is usual in theirs.
+    """
 
     to: Literal["mock", "none"] = "mock"
+    by_phase: bool = False
     after_failures: int = Field(default=3, ge=1)
     retry_after_seconds: float = Field(default=30, ge=0)
 
@@ -202,6 +207,12 @@ class DownloadResult(_Message):
     models: tuple[DownloadedModel, ...] = ()
 
 
+_DOWNLOAD = re.compile(r'^  "download": ".*",$', re.MULTILINE)
+
+
 def settings_hash(text: str) -> str:
-    """The short name (12 hex digits) of a settings file's exact text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    """The short name (12 hex digits) of a settings file's text, wherever a download's progress may be read.
+
+    That is only shown: nobody has to wait until every pod knows of it.
+    """
+    return hashlib.sha256(_DOWNLOAD.sub('  "download": "",', text).encode()).hexdigest()[:12]

@@ -3,11 +3,12 @@
 import logging
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
 from chatbot_runtime.config import ConfigError
-from chatbot_runtime.contract import RuntimeSettings, settings_hash
+from chatbot_runtime.contract import Phase, RuntimeSettings, settings_hash
 
 log = logging.getLogger(__name__)
 
@@ -22,15 +23,16 @@ class SettingsFile:
     might let in clients that must not be let in.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, phase: Phase = "mock") -> None:
         self._path = path
+        self._phase = phase
         self._seen: object = None
         self.error = ""
         self.current = RuntimeSettings()
         self.hash = settings_hash("")
         if path is not None:
             self._seen = _signature(path)
-            self.current, self.hash = _read(path)
+            self.current, self.hash = self._read(path)
 
     def poll(self) -> bool:
         """Reads the file again if it changed; True if other settings are in use now.
@@ -44,16 +46,24 @@ class SettingsFile:
             return False
         self._seen = signature
         try:
-            settings, name = _read(self._path)
+            settings, name = self._read(self._path)
         except ConfigError as error:
             self.error = str(error)
             log.error("settings not taken over, those before stay in use: %s", error)
             return False
         changed = name != self.hash
+        # Taken over in any case: the hash does not tell of everything.
         self.current, self.hash, self.error = settings, name, ""
         if changed:
             log.info("settings taken over", extra={"settings": name})
         return changed
+
+    def _read(self, path: Path) -> tuple[RuntimeSettings, str]:
+        settings, name = _read(path)
+        if settings.fallback.by_phase:
+            usual: Literal["mock", "none"] = "none" if self._phase == "local" else "mock"
+            settings = settings.model_copy(update={"fallback": settings.fallback.model_copy(update={"to": usual})})
+        return settings, name
 
 
 def _signature(path: Path) -> tuple[int, ...] | None:

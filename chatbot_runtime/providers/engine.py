@@ -52,6 +52,8 @@ class Engine:
         self._patience_over = clock() + load_seconds
         self._seen_up = False
         self._ended = False
+        self.has_answered = False
+        """Its model was loaded once; it may have been started anew since."""
 
     text_only = False
 
@@ -70,7 +72,7 @@ class Engine:
             answer = await self._upstream.answer(replace(request, model=self._names.get(model, model)))
         except ProviderError as error:
             raise self._noted(error) from None
-        self._seen_up = True
+        self._seen_up = self.has_answered = True
         return Answer(model, self._watched(answer.chunks) if self._context_length else answer.chunks)
 
     async def forward(self, path: str, fields: Mapping[str, Any]) -> Forwarded:

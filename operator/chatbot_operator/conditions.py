@@ -108,7 +108,7 @@ def serving_phase(c: Context) -> ServingPhase:
     ready = c.observed.ready_pods()
     if not ready:
         return ""
-    if effective.fallback_to(c.chatbot.spec) == "mock" and all(map(_fallback_reason, ready)):
+    if all(_demo_answers(c, pod) for pod in ready):
         return "mock"
     phases = {p.phase for p in ready}
     others = sorted(phases - {c.chatbot.spec.phase})
@@ -121,11 +121,16 @@ def _fallback_reason(pod: Pod) -> str:
     return status.fallback or "" if status else ""
 
 
+def _demo_answers(c: Context, pod: Pod) -> bool:
+    """Whether a pod's provider cannot, and the demo answers in its place."""
+    return bool(_fallback_reason(pod)) and effective.fallback_to(c.chatbot.spec, pod.phase) == "mock"
+
+
 def _available(c: Context) -> _State:
     ready, live = c.observed.ready_pods(), c.observed.backend
     no_page = c.front == WEB and not c.observed.web.ready_pods()
     if ready and not no_page and all(map(_fallback_reason, ready)):
-        if effective.fallback_to(c.chatbot.spec) == "none":
+        if not any(_demo_answers(c, pod) for pod in ready):
             message = "The provider does not answer and fallback.to is none; see Ready."
             return _State(ConditionType.AVAILABLE, "False", Reason.MODEL_NOT_READY, message)
         return _State(ConditionType.AVAILABLE, "True", Reason.SERVING_FALLBACK, "The fallback answers.")

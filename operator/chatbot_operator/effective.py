@@ -54,12 +54,12 @@ def backend_resources(spec: ChatbotSpec, phase: Phase) -> Resources:
     return blocks[phase]
 
 
-def fallback_to(spec: ChatbotSpec) -> str:
-    """Who answers when the provider cannot: `mock` or `none`.
+def fallback_to(spec: ChatbotSpec, phase: str = "") -> str:
+    """Who answers when the provider of a phase (default: the spec's) cannot: `mock` or `none`.
 
     A private model is used by programs too, for which canned text would be wrong data.
     """
-    return spec.fallback.to or ("none" if spec.phase == "local" else "mock")
+    return spec.fallback.to or ("none" if (phase or spec.phase) == "local" else "mock")
 
 
 def shared_addresses(spec: ChatbotSpec) -> bool:

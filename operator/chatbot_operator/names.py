@@ -21,6 +21,9 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 SELECTOR = f"app.kubernetes.io/managed-by={MANAGER}"
 """Label selector of every watch and list of children."""
 
+DOWNLOAD = "download"
+"""Component of what fetches models, and the container that does."""
+
 SETTINGS_KEY = "settings.json"
 """Key of the settings' ConfigMap, and so the name of the file that pods read."""
 

@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 
 from chatbot_operator import names
-from chatbot_operator.desired.base import DOWNLOAD
 from chatbot_operator.drift import applied_hash
 from chatbot_operator.kinds import (
     AUTOSCALER,
@@ -50,6 +49,7 @@ def observe(
     live, page = deployments.get(names.backend(name)), deployments.get(names.web(name))
     config = ours.get(Ref(CONFIG_MAP, snapshot.key.namespace, names.backend(name)), {})
     settings = config.get("data", {}).get(names.SETTINGS_KEY, "")
+    told = _settings(settings)
     return Observed(
         children={r: o for r, o in ours.items() if r.kind not in (REPLICA_SET, POD)},
         strangers=strangers,
@@ -65,7 +65,8 @@ def observe(
         jobs=tuple(_job(o, _download_pods(snapshot, o, reports or {})) for o in by_kind.get(JOB.name, ())),
         downloaders=tuple(sorted(filter(None, map(_downloader, snapshot.children.values())))),
         settings_hash=settings_hash(settings),
-        verified=_verified(settings),
+        shown_download=told.download,
+        verified=told.verified_revisions,
         problems=problems or {},
         complaints=complaints or {},
         absent=frozenset(absent),
@@ -89,7 +90,7 @@ def _download_pods(snapshot: Snapshot, job: RawObject, reports: Mapping[str, Pod
     uid = job["metadata"]["uid"]
     pods = [o for r, o in snapshot.children.items() if r.kind == POD and _controller(o) == uid]
     pods.sort(key=lambda o: o["metadata"].get("creationTimestamp", ""))
-    return tuple(_pod(o, reports, main=DOWNLOAD) for o in pods)
+    return tuple(_pod(o, reports, main=names.DOWNLOAD) for o in pods)
 
 
 def _pods_of(snapshot: Snapshot, deployment: RawObject | None, reports: Mapping[str, PodReport]) -> tuple[Pod, ...]:
@@ -103,12 +104,12 @@ def _replica_sets(snapshot: Snapshot, deployment: RawObject | None) -> list[RawO
     return [o for r, o in snapshot.children.items() if r.kind == REPLICA_SET and uid and _controller(o) == uid]
 
 
-def _verified(settings: str) -> tuple[str, ...]:
+def _settings(text: str) -> RuntimeSettings:
     """Somebody may have put anything into the ConfigMap; then nothing counts as verified."""
     try:
-        return RuntimeSettings.model_validate_json(settings).verified_revisions
+        return RuntimeSettings.model_validate_json(text)
     except ValueError:
-        return ()
+        return RuntimeSettings()
 
 
 def _sort_out(snapshot: Snapshot, uid: str) -> tuple[dict[Ref, RawObject], dict[Ref, RawObject]]:

@@ -193,6 +193,8 @@ class Observed:
     """Names of the Jobs that have a pod which has not ended: only one may write a claim."""
     settings_hash: str = ""
     """Of the live ConfigMap; empty if there is none."""
+    shown_download: str = ""
+    """Where pods are told to read a download's progress."""
     verified: tuple[str, ...] = ()
     """The `verifiedRevisions` of the live settings."""
     problems: Mapping[Ref, WriteProblem] = field(default_factory=dict)

@@ -294,14 +294,15 @@ def _claim_may_go(chatbot: Chatbot, ref: Ref, *, local_pods: bool) -> bool:
 
 def _nudges(observed: Observed, now: datetime) -> Iterator[Annotate]:
     """A kubelet looks at a changed ConfigMap or Secret within about a minute; at a changed pod at once."""
-    outdated = [p for p in observed.ready_pods() if _has_old_settings(p, observed.settings_hash)]
-    others = [p for p in (*observed.current_pods(), *observed.fetching_pods()) if p not in outdated]
-    others = [p for p in others if waits_for_token(p)]
-    for pod in (*outdated, *others):
+    settings, shown = observed.settings_hash, observed.shown_download
+    wanted = names.short_hash([settings, shown]) if shown else settings
+    ready, others = observed.ready_pods(), (*observed.current_pods(), *observed.fetching_pods())
+    for pod in {p.ref: p for p in (*ready, *others)}.values():
         told, when = nudged_at(pod)
-        if told != observed.settings_hash or when is None or now - when >= RENUDGE:
-            stamp = f"{observed.settings_hash}@{now.isoformat(timespec='seconds')}"
-            yield Annotate(pod.ref, {names.SETTINGS_NUDGE: stamp})
+        waits = waits_for_token(pod) or (pod in ready and _has_old_settings(pod, settings))
+        due = waits and (told != wanted or when is None or now - when >= RENUDGE)
+        if due or (shown and pod in ready and told != wanted):
+            yield Annotate(pod.ref, {names.SETTINGS_NUDGE: f"{wanted}@{now.isoformat(timespec='seconds')}"})
 
 
 def _has_old_settings(pod: Pod, current: str) -> bool:

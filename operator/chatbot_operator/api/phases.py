@@ -317,7 +317,7 @@ class LocalSpec(Block):
     gpu: Gpu | None = Field(None, description="GPUs of one backend pod. Default: none.", examples=[{"count": 1}])
     token_secret_ref: LocalTokenSecretRef | None = Field(
         None,
-        description="Secret with a token for gated hf:// models and private registries. Default: none.",
+        description="Secret with a token for gated or private hf:// models. Default: none.",
         examples=[{"name": "hf-token"}],
     )
     resources: LocalResources = Field(

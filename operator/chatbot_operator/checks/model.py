@@ -60,13 +60,14 @@ def _queued(c: Context, claim: Claim) -> Verdict:
     if not claim.bound and not claim.has_class:
         message = "local.storage.storageClassName is not set and the cluster has no default StorageClass"
         return Verdict(Reason.NO_STORAGE_CLASS, f"{message}. Name one of `kubectl get storageclass`.")
-    if not claim.bound and _NO_CLASS in complaint and "not found" in complaint:
+    job = c.migration.model.job
+    pod = next((p for p in reversed(job.pods) if not p.ended), None) if job else None
+    said = f"{complaint} {pod.unschedulable if pod else ''}"
+    if not claim.bound and _NO_CLASS in said and "not found" in said:
         message = f"local.storage.storageClassName: there is no StorageClass {storage.storage_class_name}"
         return Verdict(Reason.NO_STORAGE_CLASS, f"{message}. Name one of `kubectl get storageclass`.")
     if not claim.bound and complaint:
         return Verdict(Reason.CLAIM_PENDING, f"Claim {claim.ref.name}: {complaint}. {look}")
-    job = c.migration.model.job
-    pod = next((p for p in reversed(job.pods) if not p.ended), None) if job else None
     if pod is not None and (trouble := _pod_trouble(c, pod)):
         return trouble
     return Verdict(Reason.QUEUED, _MESSAGES[Reason.QUEUED])

@@ -9,7 +9,7 @@ from chatbot_operator.kinds import Kind
 
 BACKEND = "backend"
 WEB = "web"
-DOWNLOAD = "download"
+DOWNLOAD = names.DOWNLOAD
 
 
 def owner_reference(chatbot: Chatbot) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def settings_text(
         hf=_hf(chatbot, settings),
         fallback=FallbackSettings(
             to="mock" if effective.fallback_to(spec) == "mock" else "none",
+            by_phase=spec.fallback.to is None,
             after_failures=spec.fallback.after_failures,
             retry_after_seconds=spec.fallback.retry_after_seconds,
         ),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from chatbot_operator import effective, names
-from chatbot_operator.api import Chatbot
+from chatbot_operator.api import Chatbot, LocalSpec
 from chatbot_operator.desired import engine
 from chatbot_operator.desired.base import BACKEND, DOWNLOAD, child
 from chatbot_operator.desired.deployment import CONTAINER_SECURITY, USER, image, placement, pod_security, resources
@@ -14,10 +14,12 @@ from chatbot_operator.kinds import JOB, SERVICE
 from chatbot_operator.revision import list_hash
 from chatbot_operator.settings import Settings
 from chatbot_runtime.contract import PERMANENT_EXIT
+from chatbot_runtime.ollama_names import full_name
 
 STOP_SECONDS = 15
 """The downloader ends within a second; what it has is kept."""
 _TOKEN_FOLDER = "/etc/chatbot/token"  # noqa: S105 - a folder
+_SYSTEM_CERTIFICATES = "/etc/ssl/certs"
 _CA_FOLDER = "/etc/chatbot/ca"
 
 
@@ -74,10 +76,17 @@ def download_service(chatbot: Chatbot) -> dict[str, Any]:
 
 def download_extras(chatbot: Chatbot, settings: Settings) -> list[dict[str, Any]]:
     """What a download needs besides its Job."""
-    source = chatbot.spec.local.source
-    registry = source.download.registry if source and source.download else ""
-    addresses = [settings.hub_url] if not engine.is_ollama(chatbot.spec.local) else []
-    return [download_service(chatbot), download_policy(chatbot, settings, addresses, registry)]
+    return [download_service(chatbot), download_policy(chatbot, settings, _addresses(chatbot.spec.local, settings))]
+
+
+def _addresses(local: LocalSpec, settings: Settings) -> list[str]:
+    """Where the models come from, as URLs."""
+    if not engine.is_ollama(local):
+        return [settings.hub_url]
+    download = local.source.download if local.source else None
+    scheme = "http" if download and download.insecure else "https"
+    hosts = {full_name(model, download.registry if download else "").split("/")[0] for model in local.models}
+    return [f"{scheme}://{host}" for host in sorted(hosts)]
 
 
 def _ollama(chatbot: Chatbot, settings: Settings) -> dict[str, Any]:
@@ -90,6 +99,10 @@ def _ollama(chatbot: Chatbot, settings: Settings) -> dict[str, Any]:
         **_ways(chatbot),
         **engine.QUIET_OLLAMA,
     }
+    mounts = [_models(), {"name": "engine-home", "mountPath": engine.HOME}]
+    if chatbot.spec.network.ca_bundle_config_map_ref:
+        env["SSL_CERT_DIR"] = f"{_SYSTEM_CERTIFICATES}:{_CA_FOLDER}"
+        mounts.append({"name": "ca", "mountPath": _CA_FOLDER, "readOnly": True})
     return {
         "name": engine.ENGINE,
         "image": container_image,
@@ -100,7 +113,7 @@ def _ollama(chatbot: Chatbot, settings: Settings) -> dict[str, Any]:
         "resources": engine.engine_resources(chatbot.spec.local.resources),
         "securityContext": dict(CONTAINER_SECURITY),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [_models(), {"name": "engine-home", "mountPath": engine.HOME}],
+        "volumeMounts": mounts,
     }
 
 

@@ -53,13 +53,13 @@ def backend_policy(
     return child(chatbot, NETWORK_POLICY, names.backend(chatbot.metadata.name), BACKEND, {"spec": body})
 
 
-def download_policy(chatbot: Chatbot, settings: Settings, addresses: Iterable[str], registry: str) -> dict[str, Any]:
+def download_policy(chatbot: Chatbot, settings: Settings, addresses: Iterable[str]) -> dict[str, Any]:
     """State for the operator, the scrapers and the chatbot's own pods, and out to where models come from.
 
-    `addresses` are URLs. `registry`: host or host:port of Ollama's models.
+    `addresses` are URLs. They may lead on to other hosts, but those are asked by https.
     """
     name, network = chatbot.metadata.name, chatbot.spec.network
-    ways = [*addresses, network.http_proxy or "", network.https_proxy or "", f"https://{registry}" if registry else ""]
+    ways = [*addresses, network.http_proxy or "", network.https_proxy or ""]
     targets = filter(None, (endpoint(way) for way in ways if way))
     ports = sorted({HTTPS_PORT, *(target.port for target in targets)})
     own = {"podSelector": {"matchLabels": names.selector(name, BACKEND)}}

@@ -130,7 +130,7 @@ MUTANTS: tuple[Mutant, ...] = (
     mutant(
         "without a fallback an outage is called Available",
         "conditions.py",
-        'if effective.fallback_to(c.chatbot.spec) == "none":\n            message',
+        "if not any(_demo_answers(c, pod) for pod in ready):\n            message",
         "if False:\n            message",
         "test_checks.py",
     ),

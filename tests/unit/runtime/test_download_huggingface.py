@@ -18,12 +18,14 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path, PurePosixPath
 
+import huggingface_hub
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from huggingface_hub.utils._http import default_client_factory
 from yarl import URL
 
 from chatbot_runtime.contract import DownloadReason
@@ -45,6 +47,22 @@ RATE = 5_000_000
 """Bytes a second, so that nothing is on its way unread when a connection breaks."""
 MODEL = b"GGUF" + random.Random(1).randbytes(SIZE - 4)
 OTHER = b"GGUF" + random.Random(2).randbytes(SIZE - 4)
+
+
+@pytest.fixture(autouse=True)
+def _library_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a source tells the Hub's client library counts for a whole process, which here is that of other tests."""
+    with monkeypatch.context() as patched:
+        for name in (
+            "ENDPOINT",
+            "HUB_DISABLE_XET",
+            "HUB_DISABLE_PROGRESS_BARS",
+            "HUB_DISABLE_TELEMETRY",
+            "HUB_OFFLINE",
+        ):
+            patched.setenv(f"HF_{name}", "")
+        yield
+    huggingface_hub.set_client_factory(default_client_factory)
 
 
 class Told:
