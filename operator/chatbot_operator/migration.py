@@ -154,20 +154,24 @@ def _template(
 
 
 def _stuck_between(observed: Observed) -> bool:
-    """At the progress deadline some new pods answer and the rest cannot: two providers answer in turns."""
+    """At the progress deadline some new pods answer and the rest cannot: two providers answer in turns.
+
+    Pods without an engine are no provider: there is nothing to go back to.
+    """
     live = observed.backend
     if not live or not live.deadline_exceeded or live.rolled_out:
         return False
     ready = observed.ready_pods()
     new = [p for p in ready if p.revision == live.revision]
-    old = [p for p in ready if p.revision != live.revision]
+    old = [p for p in ready if p.revision not in (live.revision, ENGINELESS)]
     return bool(new and old)
 
 
 def _previous(observed: Observed) -> Template | None:
     """The newest template of another provider that still has pods."""
     live = observed.backend
-    others = (t for t in observed.templates if live and t.revision != live.revision and t.pods)
+    own = (live.revision if live else "", ENGINELESS)
+    others = (t for t in observed.templates if live and t.revision not in own and t.pods)
     return max(others, key=lambda t: t.number, default=None)
 
 

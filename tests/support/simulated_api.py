@@ -5,7 +5,7 @@ that pods mount, and nothing of what the objects mean to the operator.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from chatbot_operator.cluster import Conflict, Invalid, Listing, NotFound
@@ -125,10 +125,10 @@ class SimulatedApi:
     def _emit(self, change: str, obj: Object) -> None:
         self.streams.setdefault(kind_of(obj), deque()).append((change, obj))
 
-    def mounted_claims(self) -> Iterator[tuple[str, str]]:
-        """Namespace and name of every claim that a pod mounts which has not ended."""
+    def mounted_claims(self, but: Collection[Ref] = ()) -> Iterator[tuple[str, str]]:
+        """Namespace and name of every claim that a pod mounts which has not ended, and is none of `but`."""
         for pod in self.of_kind(POD):
-            if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
+            if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") and ref_of(pod) not in but:
                 for volume in pod["spec"].get("volumes", ()):
                     if claim := volume.get("persistentVolumeClaim"):
                         yield pod["metadata"]["namespace"], claim["claimName"]

@@ -10,6 +10,7 @@ from chatbot_operator.actions import Apply, Scale
 from chatbot_operator.api.reasons import Reason
 from chatbot_operator.checks import verdicts
 from chatbot_operator.checks.base import Context
+from chatbot_operator.desired.deployment import ENGINELESS
 from chatbot_operator.kinds import (
     DEPLOYMENT,
     REPLICA_SET,
@@ -71,6 +72,26 @@ async def test_stuck_half_way_between_two_providers_it_steps_back() -> None:
     assert ready is not None
     assert ready.reason == Reason.STEPPED_BACK
     assert names.RETRY in ready.message
+
+
+async def test_there_is_no_way_back_to_pods_without_an_engine() -> None:
+    world = World({"phase": "local"})
+    await partly(world)
+    world.controllers.settle()  # the runtime without its engine is ready, and the weights arrive
+    await partly(world, 2)
+    fixed = {"autoscaling": {"enabled": False}, "replicas": 2}
+    world.controllers.faults.capacity = 1
+    world.edit({"backend": fixed})
+    await partly(world, 2)
+    world.controllers.settle()
+    world.controllers.deadline()
+    world.deliver()
+    live = world.observed.backend
+    assert live is not None
+    assert live.revision == revision(world.chatbot.spec)
+    assert live.deadline_exceeded
+    assert {p.revision for p in world.observed.ready_pods()} == {live.revision, ENGINELESS}
+    assert template_of(planned(world)) in ("", live.revision)
 
 
 def serving(world: World) -> str:
