@@ -25,7 +25,7 @@ from chatbot_runtime.network import Peers
 from chatbot_runtime.ollama_names import served_name
 from chatbot_runtime.openai_api import OpenAIApi
 from chatbot_runtime.providers.base import Provider
-from chatbot_runtime.providers.engine import Engine, NoEngine, found_instead
+from chatbot_runtime.providers.engine import Engine, NoEngine
 from chatbot_runtime.providers.mock import MockProvider
 from chatbot_runtime.providers.servers import route_of
 from chatbot_runtime.providers.upstream import Times, Upstream
@@ -254,6 +254,7 @@ def _engine(
             route_of(config, resolver), config.models, token, lambda: serves if engine.has_answered else loads, times
         ),
         names={m: served_name(m, config.registry) for m in config.models} if config.server == "ollama" else {},
+        folder=config.models_dir,
         file=config.model_file,
         load_seconds=config.load_seconds,
         context_length=config.context_length if config.server == "ollama" else 0,
@@ -261,8 +262,7 @@ def _engine(
         clock=clock,
     )
     fallback = _fallback(config, engine, settings, metrics, clock, _at_once)
-    seen = partial(found_instead, config.models[0], config.models_dir) if config.models_dir else None
-    return Hosted(engine, fallback, token, Peers(""), lambda: engine.given_up, seen)
+    return Hosted(engine, fallback, token, Peers(""), lambda: engine.given_up)
 
 
 def _no_engine(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from chatbot_runtime.chat_request import ChatRequest
-from chatbot_runtime.contract import CircuitStatus, FallbackReason, FallbackSettings, VerificationStatus
+from chatbot_runtime.contract import CircuitStatus, FallbackReason, FallbackSettings
 from chatbot_runtime.providers.base import Answer, Chunk, Forwarded, Provider, ProviderError
 from chatbot_runtime.providers.upstream import Upstream
 
@@ -28,8 +28,8 @@ NOT_HERE = "The model is not here yet: it is being fetched."
 class Engine:
     """Asks the engine. `names`: what it calls the models, where that is not their name.
 
-    `file`: where the engine finds its model, if that can be seen from here. `context_length`: tokens after which it
-    cuts a prompt without a word; 0: it does not. `cut` is told of each.
+    `folder`, `file`: where the models are, and the one that it serves, if they can be seen from here. `context_length`:
+    tokens after which it cuts a prompt without a word; 0: it does not. `cut` is told of each.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Engine:
         upstream: Upstream,
         *,
         names: Mapping[str, str],
+        folder: Path | None,
         file: Path | None,
         load_seconds: float,
         context_length: int,
@@ -45,7 +46,7 @@ class Engine:
     ) -> None:
         self._upstream = upstream
         self._names = names
-        self._file = file
+        self._folder, self._file = folder, file
         self._context_length = context_length
         self._cut = cut
         self._clock = clock
@@ -71,7 +72,7 @@ class Engine:
         try:
             answer = await self._upstream.answer(replace(request, model=self._names.get(model, model)))
         except ProviderError as error:
-            raise self._noted(error) from None
+            raise await self._noted(error, model) from None
         self._seen_up = self.has_answered = True
         return Answer(model, self._watched(answer.chunks) if self._context_length else answer.chunks)
 
@@ -83,13 +84,16 @@ class Engine:
     async def close(self) -> None:
         await self._upstream.close()
 
-    def _noted(self, error: ProviderError) -> ProviderError:
+    async def _noted(self, error: ProviderError, model: str) -> ProviderError:
         if error.reason == "EngineDown":
             self._ended = self._ended or self._seen_up
         else:
             self._seen_up = True
-        if error.reason == "EngineDown" and self._file is not None and not self._file.is_file():
-            return ProviderError("ModelNotFound", f"there is no file {self._file} for the engine", AGAIN_SECONDS)
+        lost = error.reason == "EngineDown" and self._file is not None and not self._file.is_file()
+        if self._folder is not None and (lost or error.reason == "ModelNotFound"):
+            found = await asyncio.to_thread(_found, self._folder)
+            message = f"The volume of the models does not hold {model}; it holds {found}."
+            return ProviderError("ModelNotFound", message, AGAIN_SECONDS)
         again = AGAIN_SECONDS if error.retry_after is None else error.retry_after
         return ProviderError(error.reason, str(error), again, counts=error.counts)
 
@@ -143,12 +147,10 @@ class NoEngine:
         return ProviderError(self.reason, NOT_HERE, AGAIN_SECONDS)
 
 
-async def found_instead(model: str, folder: Path) -> VerificationStatus:
-    """For a person: what lies in the folder of models in place of the one that is missing."""
-    found = await asyncio.to_thread(lambda: sorted(models_in(folder))[: MOST_NAMED + 1])
-    named = ", ".join(found[:MOST_NAMED]) + (", …" if len(found) > MOST_NAMED else "")
-    message = f"the volume of the models does not hold {model}; it holds {named or 'none'}"
-    return VerificationStatus(reason="ModelNotFound", message=message)
+def _found(folder: Path) -> str:
+    """For a person: what lies in the folder of models."""
+    found = sorted(models_in(folder))
+    return ", ".join(found[:MOST_NAMED]) + (", …" if len(found) > MOST_NAMED else "") or "none"
 
 
 def models_in(folder: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """The operator in the cluster with a real node, as its chart installs it; its log is shown when a test fails."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -8,6 +8,7 @@ from devcluster import demo
 from devcluster.progress import Plain
 from tests.support.chatbot import Bot
 from tests.support.cluster import ClusterAccess
+from tests.support.model_hub import ModelHub, llama_server, model_hub
 from tests.support.operator import NAMESPACE
 
 
@@ -22,6 +23,26 @@ def chart(node_cluster: ClusterAccess) -> ClusterAccess:
 def bot(chart: ClusterAccess, node_namespace: str) -> Bot:
     """A Chatbot of the test's own, not made yet."""
     return Bot(chart, node_namespace)
+
+
+@pytest.fixture(scope="module")
+def source(chart: ClusterAccess) -> Iterator[ModelHub]:
+    """A Hub in the cluster; to be used through `hub`."""
+    with model_hub(chart) as found:
+        yield found
+
+
+@pytest.fixture
+def hub(source: ModelHub) -> Iterator[ModelHub]:
+    """A Hub in the cluster, all well."""
+    yield source
+    source.behave()
+
+
+@pytest.fixture(scope="module")
+def engine(chart: ClusterAccess) -> str:
+    """The image of our llama-server, which the cluster has."""
+    return llama_server(chart)
 
 
 @pytest.hookimpl(wrapper=True)
