@@ -67,10 +67,12 @@ def load(
     streams: int = 4,
     pause: float = 0.02,
     longest_seconds: float = 240,
+    client: Path | None = None,
 ) -> Iterator[Load]:
     """Clients in a pod that ask one after the other, half of the short ones on connections that they keep.
 
     Every answer must be one of `answers`. It starts once the first answer has come; it ends by itself.
+    `client`: a script that runs in place of load_client.py, which it may import as `load`.
     """
     name = f"load-{service or bot.name}"
     job = Job(service_url(bot, service), answers, short, streams, pause, longest_seconds)
@@ -78,12 +80,13 @@ def load(
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": name},
-        "data": {"load.py": SCRIPT.read_text()},
+        "data": {"load.py": SCRIPT.read_text()} | ({"client.py": client.read_text()} if client else {}),
     }
+    script = "client.py" if client else "load.py"
     container = {
         "name": "load",
         "image": bot.access.images["chatbot-runtime"],
-        "command": ["python", "/load/load.py", json.dumps(asdict(job))],
+        "command": ["python", f"/load/{script}", json.dumps(asdict(job))],
         "volumeMounts": [{"name": "load", "mountPath": "/load"}],
         # On a busy node a client without any would be so slow that a server must take it for a stalled one.
         "resources": {"requests": {"cpu": "300m"}},

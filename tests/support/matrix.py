@@ -1,0 +1,268 @@
+"""What a cell of the migration matrix shows: its answers, each held against the truth, and every change of its objects.
+
+It also runs in the load's pod, beside load_client.py, whose own judge knows neither phase local nor what may be said
+while a provider is down. So it needs only aiohttp, and must not know cells or outcomes.
+"""
+
+import asyncio
+import http.client
+import json
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+try:
+    from tests.support import load_client
+except ImportError:  # in a pod
+    import load as load_client  # type: ignore[import-not-found, no-redef]
+
+MOCK = "mock"
+FALLBACK = "x-chatbot-fallback"
+GROUP = "chatbot-operator.dev"
+REFUSED, BROKEN_OFF, INSTEAD = "refused", "broken off", "fallback"
+"""What begins a problem that is as it should be while the provider of a phase is down."""
+Object = dict[str, Any]
+
+
+class Problem(Exception):
+    """An answer is not as it must be."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A whole answer, and who gave it by its own words."""
+
+    phase: str
+    model: str
+    fallback: str
+    text: str
+    finish: str
+
+
+def key(phase: str, model: str) -> str:
+    """Who answers, as a key of a load's `answers`."""
+    return f"{phase} {model}"
+
+
+async def ask(session: aiohttp.ClientSession, job: load_client.Job, *, stream: bool) -> str:
+    """Empty if the answer was as it must be, else what was wrong."""
+    try:
+        await question(session, job.url, job.answers, stream=stream)
+    except Problem as problem:
+        return str(problem)
+    return ""
+
+
+async def question(
+    session: aiohttp.ClientSession, url: str, answers: load_client.Answers, *, stream: bool = False
+) -> Said:
+    """One answer, which is as it must be. Raises Problem."""
+    body: dict[str, Any] = {"model": "", "messages": [{"role": "user", "content": "hello"}], "stream": stream}
+    if not stream:
+        body["max_tokens"] = load_client.SHORT_TOKENS
+    try:
+        async with session.post(f"{url}/v1/chat/completions", json=body) as response:
+            text = await response.text()
+            if response.status != 200:
+                raise refusal(response.status, response.headers, text)
+            said = streamed(text) if stream else whole(text)
+            return truthful(said, response.headers.get(FALLBACK, ""), answers)
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError) as error:
+        raise Problem(f"{type(error).__name__}: {error}") from None
+
+
+def refusal(status: int, headers: Mapping[str, str], text: str) -> Problem:
+    """A proper one is a 503 that says why, and when to come back."""
+    with suppress(ValueError, KeyError, TypeError):
+        code = json.loads(text)["error"]["code"]
+        if status == 503 and code and "Retry-After" in headers:
+            return Problem(f"{REFUSED}: {code}")
+    return Problem(f"{status} {text[:300]}")
+
+
+def whole(text: str) -> Said:
+    """An answer that came in one piece."""
+    body = json.loads(text)
+    (choice,) = body["choices"]
+    who = body["chatbot"]
+    return Said(who["phase"], body["model"], who["fallback"] or "", choice["message"]["content"], choice["finish_reason"])
+
+
+def streamed(text: str) -> Said:
+    """An answer that came in pieces, all of one model, with one reason to finish and the mark of the end."""
+    events = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
+    done = events[-1:] == ["[DONE]"]
+    chunks: list[dict[str, Any]] = [json.loads(event) for event in (events[:-1] if done else events)]
+    if failed := [chunk["error"] for chunk in chunks if "error" in chunk]:
+        raise Problem(f"{BROKEN_OFF}: {failed[0]['code']}" if not done else f"done after an error: {text[-300:]}")
+    if not done:
+        raise Problem(f"cut: …{text[-200:]}")
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    reasons = [choice["finish_reason"] for choice in choices if choice["finish_reason"]]
+    model, who = chunks[0]["model"], chunks[0]["chatbot"]
+    if {chunk["model"] for chunk in chunks} != {model} or len(reasons) != 1:
+        raise Problem(f"not well formed: finish reasons {reasons}: …{text[-300:]}")
+    content = "".join(choice["delta"].get("content") or "" for choice in choices)
+    return Said(who["phase"], model, who["fallback"] or "", content, reasons[0])
+
+
+def truthful(said: Said, header: str, answers: load_client.Answers) -> Said:
+    """The answer, if who it names says such a thing and did so himself. Raises Problem."""
+    if header != said.fallback:
+        raise Problem(f"the header says {header!r} of {said}")
+    may = answers.get(key(MOCK if said.fallback else said.phase, said.model), [])
+    complete = said.finish == "stop" and said.text in may
+    if not complete and not (said.finish == "length" and said.text and any(a.startswith(said.text) for a in may)):
+        raise Problem(f"untrue: {said}")
+    if said.fallback:
+        raise Problem(f"{INSTEAD}: {said.fallback}")
+    return said
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of an object; those of all kinds have an order."""
+
+    kind: str
+    type: str
+    object: Object
+
+    @property
+    def number(self) -> int:
+        return int(self.object["metadata"]["resourceVersion"])
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.kind, self.object["metadata"]["name"]
+
+    def __str__(self) -> str:
+        return f"{self.type} {'/'.join(self.key)} at {self.number}"
+
+
+PODS, CLAIMS, JOBS, SLICES = "pods", "persistentvolumeclaims", "jobs", "endpointslices"
+PATHS = {PODS: "api/v1", CLAIMS: "api/v1", JOBS: "apis/batch/v1", SLICES: "apis/discovery.k8s.io/v1"}
+
+
+class Watch:
+    """Every change of a namespace's objects. A context manager."""
+
+    def __init__(self, kubectl: Sequence[str], environment: Mapping[str, str], namespace: str) -> None:
+        self._kubectl, self._environment, self._namespace = kubectl, environment, namespace
+        self._changes: list[Change] = []
+        self._closing = False
+        self.ended: list[str] = []
+        """Kinds that were not watched to the end."""
+
+    def __enter__(self) -> Self:
+        command = [*self._kubectl, "proxy", "--port=0"]
+        self._proxy = subprocess.Popen(command, env=dict(self._environment), stdout=subprocess.PIPE, text=True)
+        assert self._proxy.stdout is not None
+        address = self._proxy.stdout.readline().split()[-1]
+        for kind, path in PATHS.items():
+            url = f"http://{address}/{path}/namespaces/{self._namespace}/{kind}?watch=1"
+            threading.Thread(target=self._follow, args=(kind, url), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._closing = True
+        self._proxy.terminate()
+        self._proxy.wait(10)
+
+    def _follow(self, kind: str, url: str) -> None:
+        with suppress(OSError, http.client.HTTPException, ValueError, KeyError), urllib.request.urlopen(url) as lines:
+            for line in lines:
+                event = json.loads(line)
+                self._changes.append(Change(kind, event["type"], event["object"]))
+        if not self._closing:
+            self.ended.append(kind)
+
+    def changes(self) -> list[Change]:
+        """So far, in the order in which they were made."""
+        return sorted(tuple(self._changes), key=lambda change: change.number)
+
+
+def violations(changes: Iterable[Change], service: str) -> list[str]:
+    """What must never be, and was: each once, with the change that made it so."""
+    world: dict[tuple[str, str], Object] = {}
+    found: dict[str, str] = {}
+    served = False
+    for change in changes:
+        gone = change.type == "DELETED"
+        if gone:
+            world.pop(change.key, None)
+        else:
+            world[change.key] = change.object
+        serves = any(ready_endpoints(world, service))
+        served = served or serves
+        wrong = [*at_most(world), *([] if serves or not served else ["the Service has no ready endpoint"])]
+        if change.kind == CLAIMS and (gone or leaves(change.object)):
+            wrong += [f"the claim goes under pod {name}" for name in mounting(world, change.key[1])]
+        for what in wrong:
+            found.setdefault(what, f"{what}: {change}")
+    if not served:
+        found[""] = "the Service never had a ready endpoint"
+    return list(found.values())
+
+
+def at_most(world: Mapping[tuple[str, str], Object]) -> Iterator[str]:
+    """What there is too much of."""
+    jobs = Counter(
+        job["metadata"]["annotations"][f"{GROUP}/claim-uid"] for (kind, _), job in world.items() if kind == JOBS
+    )
+    if jobs and max(jobs.values()) > 1:
+        yield "a claim has more than one Job"
+    writers, sets = set(), set()
+    for pod in running(world):
+        labels = pod["metadata"].get("labels", {})
+        if labels.get("app.kubernetes.io/component") == "download":
+            writers.add(labels["batch.kubernetes.io/job-name"])
+        if labels.get("app.kubernetes.io/component") == "backend" and not leaves(pod):
+            sets.add(labels["pod-template-hash"])
+    if len(writers) > 1:
+        yield "pods of more than one Job write"
+    if len(sets) > 2:
+        yield "more than two ReplicaSets have pods"
+
+
+def running(world: Mapping[tuple[str, str], Object]) -> list[Object]:
+    """The pods that have not ended."""
+    pods = (pod for (kind, _), pod in world.items() if kind == PODS)
+    return [pod for pod in pods if pod["status"].get("phase") not in ("Succeeded", "Failed")]
+
+
+def leaves(obj: Object) -> bool:
+    """Whether an object is being deleted."""
+    return "deletionTimestamp" in obj["metadata"]
+
+
+def mounting(world: Mapping[tuple[str, str], Object], claim: str) -> Iterator[str]:
+    """The pods that have a claim mounted."""
+    for pod in running(world):
+        mounted = (volume.get("persistentVolumeClaim", {}) for volume in pod["spec"].get("volumes", ()))
+        if claim in {m.get("claimName") for m in mounted}:
+            yield pod["metadata"]["name"]
+
+
+def ready_endpoints(world: Mapping[tuple[str, str], Object], service: str) -> Iterator[str]:
+    """The pods that a Service sends requests to."""
+    for (kind, _), found in world.items():
+        if kind == SLICES and found["metadata"]["labels"].get("kubernetes.io/service-name") == service:
+            for endpoint in found.get("endpoints") or ():
+                if endpoint["conditions"].get("ready"):
+                    yield endpoint["targetRef"]["name"]
+
+
+if __name__ == "__main__":
+    load_client.ask = ask
+    asyncio.run(load_client.main(load_client.Job(**json.loads(sys.argv[1]))))
