@@ -94,7 +94,9 @@ def whole(text: str) -> Said:
     body = json.loads(text)
     (choice,) = body["choices"]
     who = body["chatbot"]
-    return Said(who["phase"], body["model"], who["fallback"] or "", choice["message"]["content"], choice["finish_reason"])
+    return Said(
+        who["phase"], body["model"], who["fallback"] or "", choice["message"]["content"], choice["finish_reason"]
+    )
 
 
 def streamed(text: str) -> Said:
@@ -189,7 +191,7 @@ class Watch:
 
     def changes(self) -> list[Change]:
         """So far, in the order in which they were made."""
-        return sorted(tuple(self._changes), key=lambda change: change.number)
+        return sorted(self._changes, key=lambda change: change.number)
 
 
 def violations(changes: Iterable[Change], service: str) -> list[str]:

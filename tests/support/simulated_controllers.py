@@ -14,7 +14,14 @@ from chatbot_operator.observe import observe
 from chatbot_operator.observed import Observed
 from chatbot_operator.reports import PodReport
 from chatbot_operator.store import Snapshot
-from chatbot_runtime.contract import DownloadedModel, DownloadReason, DownloadResult, PodStatus, settings_hash
+from chatbot_runtime.contract import (
+    DownloadedModel,
+    DownloadReason,
+    DownloadResult,
+    DownloadStatus,
+    PodStatus,
+    settings_hash,
+)
 from tests.support.simulated_api import Object, SimulatedApi, controller_of
 
 _NUMBER = "deployment.kubernetes.io/revision"
@@ -42,6 +49,8 @@ class Controllers:
         self.faults = Faults()
         self.contents: dict[str, set[str]] = {}
         """By the uid of a claim: the lists of models that lie on it whole."""
+        self.fetched = 0
+        """Bytes that a download says it has."""
         self.read: dict[str, str] = {}
         """By the uid of a pod: the settings that it has read."""
         self.steps: tuple[Callable[[], None], ...] = (
@@ -336,8 +345,11 @@ class Controllers:
         return observe(Snapshot(self.key, chatbots[0] if chatbots else None, children, {}))
 
     def reports(self) -> dict[str, PodReport]:
-        """What every backend pod says of itself, by `Pod.instance`."""
-        return {
+        """What every pod says of itself, by `Pod.instance`."""
+        seen = self.observed()
+        said = DownloadStatus(chatbot=self.key.name, list_hash="", state="downloading", completed_bytes=self.fetched)
+        downloads = {p.instance: PodReport(download=said) for p in seen.fetching_pods()}
+        return downloads | {
             p.instance: PodReport(
                 PodStatus(
                     chatbot=self.key.name,
@@ -347,7 +359,7 @@ class Controllers:
                     settings_hash=self.read.get(p.uid, ""),
                 )
             )
-            for p in self.observed().pods
+            for p in seen.pods
         }
 
 

@@ -4,9 +4,9 @@
 it that every row still fits the code.
 """
 
-from tests.faults.mutants import decisions, machinery, objects
+from tests.faults.mutants import decisions, machinery, objects, private
 from tests.faults.mutants.base import Mutant
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS: tuple[Mutant, ...] = (*decisions.MUTANTS, *machinery.MUTANTS, *objects.MUTANTS)
+MUTANTS: tuple[Mutant, ...] = (*decisions.MUTANTS, *machinery.MUTANTS, *objects.MUTANTS, *private.MUTANTS)

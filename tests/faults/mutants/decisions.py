@@ -127,8 +127,8 @@ MUTANTS: tuple[Mutant, ...] = (
     mutant(
         "a pod is told of new settings at every look",
         "plan.py",
-        "if told != observed.settings_hash or when is None or now - when >= RENUDGE:",
-        "if True:",
+        "due = waits and (told != wanted or when is None or now - when >= RENUDGE)",
+        "due = waits",
         "test_plan_migrations.py",
         "test_reconciler.py",
     ),

@@ -109,8 +109,8 @@ MUTANTS: tuple[Mutant, ...] = (
     mutant(
         "pods that wait for a token are not touched",
         "plan.py",
-        "if p not in outdated and waits_for_token(p)]",
-        "if p not in outdated and False]",
+        "waits = waits_for_token(pod) or (pod in ready",
+        "waits = (pod in ready",
         "test_checks.py",
     ),
     mutant(

@@ -1,8 +1,11 @@
 """When a change of status is written: bad news at once, a darkness once it is sure, counts after a while."""
 
+from itertools import pairwise
+
 from chatbot_operator import names
 from chatbot_operator.kinds import DEPLOYMENT, POD, Ref
-from chatbot_operator.reconciler import SURE_SECONDS
+from chatbot_operator.reconciler import PROGRESS_SECONDS, SURE_SECONDS
+from tests.support.plans import downloading, partly
 from tests.support.simulated_world import KEY, World, settled
 
 BACKEND = Ref(DEPLOYMENT, KEY.namespace, names.backend(KEY.name))
@@ -58,3 +61,20 @@ async def test_that_what_was_asked_for_no_longer_serves_is_said_at_once() -> Non
     pods_ready(world, "False", keep=1)
     await turn(world)
     assert (said(world, "Ready"), said(world, "Available")) == ("False", "True")
+
+
+async def test_how_far_a_download_is_is_written_every_ten_seconds_at_most_and_is_not_lost() -> None:
+    world = await downloading("mock")
+    await partly(world, 2)
+    written = []
+    for second in range(1, 25):
+        world.controllers.fetched = second
+        await world.reconcile()
+        world.deliver()
+        shown = world.chatbot.status.download
+        assert shown is not None
+        written.append(shown.completed_bytes)
+    news = [at for at in range(1, len(written)) if written[at] != written[at - 1]]
+    assert len(news) >= 2
+    assert all(later - at >= PROGRESS_SECONDS for at, later in pairwise(news))
+    assert all(second + 1 - shown <= PROGRESS_SECONDS + 1 for second, shown in enumerate(written) if shown)
