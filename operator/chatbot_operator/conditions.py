@@ -20,7 +20,7 @@ from chatbot_operator.api import (
 from chatbot_operator.api.reasons import CONDITIONS, DOWNLOAD_REASONS, FALLBACK_REASONS, ConditionType, Reason
 from chatbot_operator.checks import exposure, model, verdicts
 from chatbot_operator.checks.base import Context, Verdict
-from chatbot_operator.checks.rollout import scaling_trouble
+from chatbot_operator.checks.rollout import page_rolls, scaling_trouble
 from chatbot_operator.cost import Rates, estimate
 from chatbot_operator.desired.base import BACKEND, WEB
 from chatbot_operator.observe import public_service
@@ -174,6 +174,8 @@ def _progressing(c: Context) -> _State:
     if live is not None and live.deadline_exceeded and not live.rolled_out:
         return _State(ConditionType.PROGRESSING, "False", Reason.STALLED, "The rollout makes no progress.")
     if live is not None and live.rolled_out:
+        if page := page_rolls(c):
+            return _State(ConditionType.PROGRESSING, "True", page.reason, page.message)
         return _State(ConditionType.PROGRESSING, "False", Reason.SETTLED, "Nothing is under way.")
     if live is None and c.migration.template == "keep":
         return _State(ConditionType.PROGRESSING, "False", Reason.SETTLED, "Nothing is under way.")

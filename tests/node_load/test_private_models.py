@@ -136,7 +136,6 @@ TROUBLES = {
         "NoStorageClass",
         "there is no StorageClass nowhere",
         {"storage": {"storageClassName": None}},
-        seconds=35,  # of a claim only its Events tell, which are looked at every 15 s
     ),
     "no-image": Trouble(
         {"image": "registry.invalid/engine:1"},

@@ -67,10 +67,11 @@ def rolling_out(c: Context) -> Verdict | None:
         return Verdict(Reason.ROLLING_OUT, "The change waits until the one before has come to rest for a moment.")
     if not live.rolled_out or (live.revision != target and c.migration.template == "target"):
         return Verdict(Reason.ROLLING_OUT, "New pods are being started; see status.readyReplicas.")
-    return _page_rolls(c)
+    return page_rolls(c)
 
 
-def _page_rolls(c: Context) -> Verdict | None:
+def page_rolls(c: Context) -> Verdict | None:
+    """The chat page is on its way, and the time for that is not over."""
     page = c.observed.web.live
     if not c.chatbot.spec.web.enabled or (page and (page.rolled_out or page.deadline_exceeded)):
         return None

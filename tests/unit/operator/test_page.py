@@ -254,3 +254,15 @@ async def test_however_the_page_is_switched_somebody_answers_at_the_address(seed
     ready = world.chatbot.status.condition("Ready")
     assert ready is not None
     assert ready.status == "True", ready.message
+
+
+def test_a_page_that_is_on_its_way_is_progress() -> None:
+    scene = serving(PAGE)
+    scene.page(ready=1, sick=1)
+    progressing = scene.plan().status.condition("Progressing")
+    assert progressing is not None
+    assert (progressing.status, progressing.reason) == ("True", Reason.ROLLING_OUT)
+    scene.page(ready=2)
+    progressing = scene.plan().status.condition("Progressing")
+    assert progressing is not None
+    assert (progressing.status, progressing.reason) == ("False", Reason.SETTLED)
