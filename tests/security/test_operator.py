@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from chatbot_operator import names
+from chatbot_operator.api import ChatbotSpec
+from chatbot_operator.revision import list_hash
 from tests.control_plane.conftest import FAST, Operated
 from tests.support import gateway
 from tests.support.chatbot import ACCOUNT, PAGE, Bot, audit, now
@@ -104,7 +107,8 @@ def everything(operated: Operated, namespace: str) -> None:
     bot.wait_reason("Unschedulable", 20)
     wait_for("Events were looked at", lambda: Right("events.k8s.io", "events", "list") in used(access), 20, 0.5)
     page_and_routes(Bot(access, namespace, "page"))
-    bot.kubectl("delete", "chatbot/demo", "chatbot/other", "chatbot/page")
+    private_model(Bot(access, namespace, "private"))
+    bot.kubectl("delete", "chatbot/demo", "chatbot/other", "chatbot/page", "chatbot/private")
 
 
 def page_and_routes(bot: Bot) -> None:
@@ -129,6 +133,32 @@ def page_and_routes(bot: Bot) -> None:
         if child.endswith("-web"):
             there(child, "{.kind}", "")
     there("httproute/page", "{.kind}", "")
+
+
+def private_model(bot: Bot) -> None:
+    """Somebody else's claim and Job are in the way, then they are our own, and they go with the phase."""
+    local = {"models": ["phi"], "storage": {"retain": False}}
+    hashed = list_hash(ChatbotSpec.model_validate({"phase": "local", "local": local}))
+    claim, job = names.claim(bot.name, None, "ReadWriteOnce"), names.download(bot.name, hashed)
+    volume = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    pod = {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}}
+    in_the_way = {
+        claim: {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": claim}, "spec": volume},
+        job: {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": job}, "spec": {"template": pod}},
+    }
+    bot.access.apply(*in_the_way.values(), namespace=bot.namespace)
+    bot.create(phase="local", local=local).wait_reason("NameConflict", 30)
+    bot.kubectl("delete", f"pvc/{claim}", "--wait=false")
+    ours = ("get", f"pvc/{claim}", "--ignore-not-found", "-o", "jsonpath={.metadata.ownerReferences[0].kind}")
+    wait_for("the claim is ours", lambda: bot.kubectl(*ours) == "Chatbot", 40)
+    bot.wait_reason("NameConflict", 30)
+    bot.kubectl("delete", f"job/{job}")
+    there = ("get", f"job/{job}", "--ignore-not-found", "-o", "name")
+    wait_for("the Job is there", lambda: bot.kubectl(*there), 40)
+    bot.patch(phase="mock")
+    wait_for("the Job has gone", lambda: not bot.kubectl(*there), 60)
+    gone = ("get", f"pvc/{claim}", "--ignore-not-found", "-o", "jsonpath={.metadata.deletionTimestamp}{.kind}")
+    wait_for("the claim goes", lambda: bot.kubectl(*gone) != "PersistentVolumeClaim", 60)
 
 
 def of_others(access: ClusterAccess, namespace: str) -> None:

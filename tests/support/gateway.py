@@ -8,11 +8,13 @@ from typing import Any
 
 from devcluster.build import toolchain
 from tests.support.cluster import ClusterAccess
+from tests.support.operator import wait_for
 
 MODULE, VERSION = "sigs.k8s.io/gateway-api", "v1.4.0"
 SUM = "h1:ZwlNM6zOHq0h3WUX2gfByPs2yAEsy/EenYJB78jpQfQ="
 """Of the module's contents, as in a go.sum."""
 
+_ESTABLISHED = '{.status.conditions[?(@.type=="Established")].status}'
 FILE = "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"
 
 
@@ -29,7 +31,9 @@ def definition() -> Path:
 def install(access: ClusterAccess) -> None:
     """Make HTTPRoute a kind of the cluster."""
     access.kubectl("apply", "--server-side", "-f", str(definition()))
-    access.kubectl("wait", "--for=condition=Established", "crd/httproutes.gateway.networking.k8s.io")
+    # `kubectl wait` fails where a definition has no conditions yet.
+    state = ("get", "crd/httproutes.gateway.networking.k8s.io", "-o", f"jsonpath={_ESTABLISHED}")
+    wait_for("the API server knows the kind", lambda: access.kubectl(*state).stdout == "True", 20)
 
 
 def say(access: ClusterAccess, namespace: str, name: str, *, accepted: bool, message: str = "It is.") -> None:

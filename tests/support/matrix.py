@@ -1,12 +1,14 @@
-"""What a cell of the migration matrix shows: its answers, each held against the truth, and every change of its objects.
+"""The migration matrix: its cells, and what is seen of one: answers, held against the truth, and changes of objects.
 
 It also runs in the load's pod, beside load_client.py, whose own judge knows neither phase local nor what may be said
-while a provider is down. So it needs only aiohttp, and must not know cells or outcomes.
+while a provider is down. So it needs only aiohttp, and must not know how a cell is played.
 """
 
 import asyncio
 import http.client
 import json
+import os
+import random
 import subprocess
 import sys
 import threading
@@ -15,6 +17,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import permutations, product
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,12 +29,39 @@ try:
 except ImportError:  # in a pod
     import load as load_client  # type: ignore[import-not-found, no-redef]
 
-MOCK = "mock"
+MOCK, HF, LOCAL = PHASES = ("mock", "hf", "local")
+OUTCOMES = ("succeeds", "fails-before-ready", "fails-after-ready", "changed-mind", "operator-killed")
 FALLBACK = "x-chatbot-fallback"
 GROUP = "chatbot-operator.dev"
 REFUSED, BROKEN_OFF, INSTEAD = "refused", "broken off", "fallback"
 """What begins a problem that is as it should be while the provider of a phase is down."""
 Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A move from one phase to another, and what happens to it."""
+
+    source: str
+    target: str
+    loaded: bool
+    outcome: str
+
+    def __str__(self) -> str:
+        return f"{self.source}-to-{self.target}/{'loaded' if self.loaded else 'idle'}/{self.outcome}"
+
+
+CELLS = [Cell(*move, *how) for move in permutations(PHASES, 2) for how in product((False, True), OUTCOMES)]
+
+
+def few_cells(number: int, seed: int) -> list[Cell]:
+    """Some with every direction, every outcome, and half of them under load."""
+    chance = random.Random(seed)
+    while True:
+        few = chance.sample(CELLS, number)
+        moves, outcomes = {(cell.source, cell.target) for cell in few}, {cell.outcome for cell in few}
+        if (len(moves), len(outcomes), sum(cell.loaded for cell in few)) == (6, len(OUTCOMES), number // 2):
+            return few
 
 
 class Problem(Exception):
@@ -46,6 +77,20 @@ class Said:
     fallback: str
     text: str
     finish: str
+
+
+@dataclass(frozen=True)
+class Outage:
+    """A time in which something was wrong by intent. `lossy`: a pod died, with the answers that it was giving."""
+
+    since: float
+    until: float
+    lossy: bool
+
+    def excuses(self, began: float, ended: float, problem: str) -> bool:
+        """Whether it is why a request failed that ran from `began` to `ended`; a load says its kind first."""
+        proper = problem.split(": ")[1] in (REFUSED, BROKEN_OFF, INSTEAD)
+        return began <= self.until and ended >= self.since and (self.lossy or proper)
 
 
 def key(phase: str, model: str) -> str:
@@ -111,7 +156,7 @@ def streamed(text: str) -> Said:
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
     reasons = [choice["finish_reason"] for choice in choices if choice["finish_reason"]]
     model, who = chunks[0]["model"], chunks[0]["chatbot"]
-    if {chunk["model"] for chunk in chunks} != {model} or len(reasons) != 1:
+    if {chunk["model"] for chunk in chunks} != {model} or reasons != ["stop"]:
         raise Problem(f"not well formed: finish reasons {reasons}: …{text[-300:]}")
     content = "".join(choice["delta"].get("content") or "" for choice in choices)
     return Said(who["phase"], model, who["fallback"] or "", content, reasons[0])
@@ -134,13 +179,10 @@ def truthful(said: Said, header: str, answers: load_client.Answers) -> Said:
 class Change:
     """A change of an object; those of all kinds have an order."""
 
+    number: int
     kind: str
     type: str
     object: Object
-
-    @property
-    def number(self) -> int:
-        return int(self.object["metadata"]["resourceVersion"])
 
     @property
     def key(self) -> tuple[str, str]:
@@ -185,7 +227,8 @@ class Watch:
         with suppress(OSError, http.client.HTTPException, ValueError, KeyError), urllib.request.urlopen(url) as lines:
             for line in lines:
                 event = json.loads(line)
-                self._changes.append(Change(kind, event["type"], event["object"]))
+                number = int(event["object"]["metadata"]["resourceVersion"])  # an error has none
+                self._changes.append(Change(number, kind, event["type"], event["object"]))
         if not self._closing:
             self.ended.append(kind)
 
@@ -263,6 +306,33 @@ def ready_endpoints(world: Mapping[tuple[str, str], Object], service: str) -> It
             for endpoint in found.get("endpoints") or ():
                 if endpoint["conditions"].get("ready"):
                     yield endpoint["targetRef"]["name"]
+
+
+def process_of(pod: str) -> int:
+    """The host's pid of a pod's first process."""
+
+    def environ(path: Path) -> list[str]:
+        try:
+            return path.read_text(errors="replace").split("\0")
+        except OSError:  # it has ended meanwhile
+            return []
+
+    found = Path("/proc").glob("[0-9]*/environ")
+    return min(int(path.parent.name) for path in found if f"HOSTNAME={pod}" in environ(path))
+
+
+def writes(audit_log: Path, account: str, namespace: str) -> Iterator[int]:
+    """How often an account has written in a namespace since the first call."""
+    count, rest = 0, ""
+    with audit_log.open() as log:
+        log.seek(0, os.SEEK_END)
+        while True:
+            *lines, rest = (rest + log.read()).split("\n")
+            for entry in map(json.loads, lines):
+                own = entry["user"]["username"] == account
+                here = (entry.get("objectRef") or {}).get("namespace") == namespace
+                count += own and here and entry["verb"] in ("create", "update", "patch", "delete")
+            yield count
 
 
 if __name__ == "__main__":
