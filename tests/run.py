@@ -114,13 +114,14 @@ def level(name: str) -> Result:
 
 
 def everything() -> list[Result]:
-    """All steps, in two lanes: what keeps the processor busy beside what mostly waits. The second is shown after."""
+    """All steps, in two lanes that take about as long: what keeps the processor busy beside what mostly waits. The
+    second is shown after."""
     built = programs()
     with tempfile.TemporaryDirectory() as folder:
-        behind = Lane(("node", "web", "security"), Path(folder))
+        behind = Lane(("node", "web", "faults"), Path(folder))
         behind.start()
         try:
-            shown = [lint(), *map(level, ("unit", "control-plane", "faults"))]
+            shown = [lint(), *map(level, ("unit", "control-plane", "security"))]
             behind.join()
         finally:
             behind.stop()
