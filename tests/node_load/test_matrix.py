@@ -32,7 +32,7 @@ pytestmark = pytest.mark.needs("pods run", "storage")
 
 LONG = os.environ.get("CHATBOT_LOAD") == "long"
 SHARD, SHARDS = map(int, os.environ.get("CHATBOT_SHARD", "1/1").split("/"))
-SEED, SHORT_CELLS = 106, 8
+SEED, SHORT_CELLS = 655, 8
 ARRIVAL_SECONDS = 90
 TOLD_SECONDS = 40
 PROXY_SECONDS = 3
@@ -305,7 +305,7 @@ def changes_mind(stage: Stage) -> None:
 
 def operator_killed(stage: Stage) -> None:
     """After a write by chance; another process completes the move."""
-    access, number = stage.bot.access, stage.chance.randint(1, 10)
+    access, number = stage.bot.access, stage.chance.randint(1, 5)
     leader: str = access.get("lease", RELEASE, "-n", NAMESPACE)["spec"]["holderIdentity"]
     pid = matrix.process_of(leader)
     assert access.audit_log is not None
@@ -316,9 +316,10 @@ def operator_killed(stage: Stage) -> None:
     os.kill(pid, signal.SIGKILL)
     # Else the kubelet makes it wait, longer from cell to cell.
     access.kubectl("delete", f"pod/{leader}", "-n", NAMESPACE, "--force", "--grace-period=0")
-    print(f"killed after {next(count)} writes")
+    killed_after = next(count)
     stage.say()
     stage.arrive(stage.cell.target)
+    print(f"killed after {killed_after} of {next(count)} writes")
 
 
 PLAYED: dict[str, Callable[[Stage], None]] = dict(

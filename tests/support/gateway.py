@@ -14,7 +14,7 @@ MODULE, VERSION = "sigs.k8s.io/gateway-api", "v1.4.0"
 SUM = "h1:ZwlNM6zOHq0h3WUX2gfByPs2yAEsy/EenYJB78jpQfQ="
 """Of the module's contents, as in a go.sum."""
 
-_ESTABLISHED = '{.status.conditions[?(@.type=="Established")].status}'
+NAME = "httproutes.gateway.networking.k8s.io"
 FILE = "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"
 
 
@@ -32,8 +32,12 @@ def install(access: ClusterAccess) -> None:
     """Make HTTPRoute a kind of the cluster."""
     access.kubectl("apply", "--server-side", "-f", str(definition()))
     # `kubectl wait` fails where a definition has no conditions yet.
-    state = ("get", "crd/httproutes.gateway.networking.k8s.io", "-o", f"jsonpath={_ESTABLISHED}")
-    wait_for("the API server knows the kind", lambda: access.kubectl(*state).stdout == "True", 20)
+    wait_for("the API server knows the kind", lambda: _established(access), 20)
+
+
+def _established(access: ClusterAccess) -> bool:
+    conditions = access.get(f"crd/{NAME}").get("status", {}).get("conditions") or ()
+    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
 def say(access: ClusterAccess, namespace: str, name: str, *, accepted: bool, message: str = "It is.") -> None:
