@@ -131,7 +131,7 @@ def watch_progress(bot: Bot, hub: ModelHub, engine: str, results: Results) -> No
     hub.behave(rate=60_000)
     bot.create(mock=MOCK, access=OPEN_DOOR, local=local(engine, "org/slow")).wait_ready(90)
     bot.patch(phase="local")
-    wait_for("its pod has an address", lambda: downloader(bot), 60)
+    wait_for("it says how far it is", lambda: asked(downloader(bot)) is not None, 60)
     told: list[tuple[float, int]] = []
     while (said := asked(downloader(bot))) is not None:
         now = time.monotonic()
