@@ -38,6 +38,21 @@ class ConfigError(Exception):
     """A setting cannot be used; the message names it, says what is wrong and what to do."""
 
 
+def base_url_of(text: str) -> str:
+    """An address without a slash at its end. Raises ValueError if it cannot be one, or holds a secret."""
+    try:
+        url = URL(text)  # the parser of the client itself, so that both see the same host
+    except ValueError:
+        raise ValueError("it is not a URL") from None
+    if url.scheme not in ("http", "https") or not _HOST.fullmatch(url.raw_host or ""):
+        raise ValueError("it must begin with http:// or https:// and a host")
+    if url.raw_user is not None or url.raw_password is not None:
+        raise ValueError("it must not hold a user or a password: a token comes from CHATBOT_TOKEN_FILE")
+    if "?" in text or "#" in text:
+        raise ValueError("it must have neither a query nor a fragment")
+    return text.rstrip("/")
+
+
 class Config(BaseModel):
     """The settings of one process; field `x_y` is read from the environment variable `CHATBOT_X_Y`.
 
@@ -219,17 +234,7 @@ class Config(BaseModel):
     @field_validator("base_url")
     @classmethod
     def _is_base_url(cls, text: str) -> str:
-        try:
-            url = URL(text)  # the parser of the client itself, so that both see the same host
-        except ValueError:
-            raise ValueError("it is not a URL") from None
-        if url.scheme not in ("http", "https") or not _HOST.fullmatch(url.raw_host or ""):
-            raise ValueError("it must begin with http:// or https:// and a host")
-        if url.raw_user is not None or url.raw_password is not None:
-            raise ValueError("it must not hold a user or a password: a token comes from CHATBOT_TOKEN_FILE")
-        if "?" in text or "#" in text:
-            raise ValueError("it must have neither a query nor a fragment")
-        return text.rstrip("/")
+        return base_url_of(text)
 
     @model_validator(mode="after")
     def _has_models(self) -> Self:
