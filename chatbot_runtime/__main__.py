@@ -107,6 +107,7 @@ def _ask(arguments: argparse.Namespace) -> int:
         stream=arguments.stream,
         output=arguments.output,
         timeout=arguments.timeout,
+        wait=arguments.wait,
     )
 
 
@@ -176,6 +177,9 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("--no-stream", dest="stream", action="store_false", help="wait for the whole answer")
     ask.add_argument("--output", choices=("text", "json"), default="text", help="json: one object, for scripts")
     ask.add_argument("--timeout", type=float, default=300, help="longest silence in seconds (default %(default)s)")
+    ask.add_argument(
+        "--wait", type=float, default=0, help="seconds to go on asking a server that is not there yet (default 0)"
+    )
 
     check = commands.add_parser(
         "check",

@@ -6,8 +6,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +21,10 @@ exit codes:
   3    the server cannot be reached, or did not answer in time
   4    the answer began and broke off
   130  stopped by Ctrl-C"""
+
+
+_NOT_READY = {502, 503, 504}
+_AGAIN_SECONDS = 0.5
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -62,16 +67,18 @@ def ask(
     stream: bool = True,
     output: str = "text",
     timeout: float = 300,
+    wait: float = 0,
 ) -> int:
     """Asks, and writes the answer to standard output. Returns the exit code.
 
-    `output`: `text`, or `json` for one object. `timeout`: longest silence of the server, in seconds.
+    `output`: `text`, or `json` for one object. `timeout`: longest silence of the server, in seconds. `wait`: seconds in
+    which a server that cannot be reached or is not ready yet is asked again.
     """
     reply = Reply()
     begun = time.monotonic()
     try:
         request = _request(question, url, _key(api_key_file), model, stream)
-        for piece in _pieces(request, reply, stream, timeout):
+        for piece in _once_there(partial(_pieces, request, reply, stream, timeout), begun + wait):
             if output == "text":
                 print(piece, end="", flush=True)
     except AskError as error:
@@ -159,6 +166,19 @@ def _pieces(request: urllib.request.Request, reply: Reply, stream: bool, timeout
         raise AskError(
             UNREACHABLE, f"{request.host} cannot be reached: {why}. Is it running, is --url right?"
         ) from None
+
+
+def _once_there(ask_once: Callable[[], Iterator[str]], end: float) -> Iterator[str]:
+    """The pieces of the first try that is not made too early; the last one counts in any case."""
+    while True:
+        try:
+            yield from ask_once()
+            return
+        except AskError as error:
+            early = error.code == UNREACHABLE or error.status in _NOT_READY
+            if not early or time.monotonic() + _AGAIN_SECONDS > end:
+                raise
+            time.sleep(_AGAIN_SECONDS)
 
 
 def _streamed(response: BinaryIO, reply: Reply) -> Iterator[str]:

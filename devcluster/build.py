@@ -35,6 +35,12 @@ class Program:
     family: str
     package: str
     usual: float
+    tags: str = ""
+    """Go's build tags, separated by commas."""
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return (*BUILD_FLAGS, f"-tags={self.tags}") if self.tags else BUILD_FLAGS
 
 
 _KUBERNETES_SECONDS = {
@@ -54,8 +60,15 @@ PROGRAMS: Mapping[str, Program] = {
         Program("coredns", "coredns", ".", 150),
         Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", 130),
         Program("crane", "crane", "github.com/google/go-containerregistry/cmd/crane", 10),
+        # What follows only tests use.
+        Program("helm3", "helm3", "helm.sh/helm/v3/cmd/helm", 130),
+        # It also finds targets in every cloud; what checks rules needs none of their libraries.
+        Program("promtool", "promtool", "github.com/prometheus/prometheus/cmd/promtool", 60, tags="remove_all_sd"),
+        Program("kube-score", "kube-score", "github.com/zegl/kube-score/cmd/kube-score", 20),
     )
 }
+
+_HELM = {"helm": "helm.sh/helm/v4", "helm3": "helm.sh/helm/v3"}
 
 _CONTROL_PLANE = ("etcd", "kube-apiserver", "kubectl", "kube-controller-manager", "kube-scheduler")
 NEEDED: Mapping[Level, tuple[str, ...]] = {
@@ -114,15 +127,16 @@ def linker_flags(family: str, go_mod: str) -> str:
         fixed = {"gitCommit": "0" * 40, "buildDate": "1970-01-01T00:00:00Z"}
         flags += [f"-X k8s.io/component-base/version.{k}={v}" for k, v in (values | fixed).items()]
         flags += [f"-X k8s.io/client-go/pkg/version.{k}={v}" for k, v in values.items()]
-    elif family == "helm":
-        flags.append(f"-X helm.sh/helm/v4/internal/version.version={required_version(go_mod, 'helm.sh/helm/v4')}")
+    elif family in _HELM:
+        module = _HELM[family]
+        flags.append(f"-X {module}/internal/version.version={required_version(go_mod, module)}")
     return " ".join(flags)
 
 
 def build_key(program: Program, sources: Mapping[str, bytes], tools: Toolchain) -> str:
     """16 hex digits that change whenever the built program could: sources, Go, flags, target."""
     flags = linker_flags(program.family, sources["go.mod"].decode())
-    parts = [program.package, *BUILD_FLAGS, flags, tools.go_version, tools.os, tools.arch]
+    parts = [program.package, *program.flags, flags, tools.go_version, tools.os, tools.arch]
     digest = hashlib.sha256("\0".join(parts).encode())
     for name in sorted(sources):
         digest.update(f"\0{name}\0{len(sources[name])}\0".encode() + sources[name])
@@ -199,7 +213,7 @@ class Programs:
             "go",
             "build",
             "-v",
-            *BUILD_FLAGS,
+            *program.flags,
             "-ldflags",
             linker_flags(program.family, sources["go.mod"].decode()),
         ]

@@ -78,8 +78,8 @@ _SYSTEM_LIBRARIES = (
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 _TEXTS = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\napp:x:10001:10001:app:/app:/bin/false\n"
-    "nginx:x:101:101:nginx:/tmp:/bin/false\n",
-    "etc/group": "root:x:0:\napp:x:10001:\nnginx:x:101:\n",
+    "nginx:x:10101:10101:nginx:/tmp:/bin/false\n",
+    "etc/group": "root:x:0:\napp:x:10001:\nnginx:x:10101:\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
 }
 

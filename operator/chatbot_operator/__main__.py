@@ -11,8 +11,9 @@ import time
 import aiohttp
 import kopf
 
-from chatbot_operator import handlers, logs, server
+from chatbot_operator import handlers, installs, logs, server
 from chatbot_operator.events import Recorder
+from chatbot_operator.installs import Installs
 from chatbot_operator.kinds import LEASE, Key, Ref
 from chatbot_operator.kube import connect
 from chatbot_operator.leader import Leader
@@ -42,14 +43,19 @@ async def run(settings: Settings) -> None:
     queue = Queue(clock=clock, first_delay=settings.retry_first_seconds, longest_delay=settings.retry_longest_seconds)
     cluster = await connect(timeout_seconds=settings.api_timeout_seconds, observer=metrics.observe_call)
     sync = Sync(store, queue, cluster, settings, settled=settled, clock=clock, took=metrics.resync_seconds.set)
+    lease = Ref(LEASE, settings.namespace, settings.lease_name)
+    watches = settings.watch_namespaces
+    others = Installs(cluster, lease, watches, every=settings.lease_seconds, clock=clock, on_free=sync.add_all)
     leader = Leader(
         cluster,
-        Ref(LEASE, settings.namespace, settings.lease_name),
+        lease,
         identity,
         term=settings.lease_seconds,
         renew_every=settings.lease_renew_seconds,
         clock=clock,
         on_gain=sync.add_all,
+        annotations={installs.WATCHES: installs.annotation(watches)},
+        may=others.free,
     )
     # Pods are asked directly: a proxy of the environment is for what leaves the cluster.
     async with aiohttp.ClientSession(trust_env=False) as session:
@@ -67,7 +73,13 @@ async def run(settings: Settings) -> None:
             absent=sync.absent,
             clock=clock,
         )
-        health = server.Health(clock, clock(), resynced=lambda: sync.finished_at, synced=sync.ready.is_set)
+        health = server.Health(
+            clock,
+            clock(),
+            resynced=lambda: sync.finished_at,
+            synced=sync.ready.is_set,
+            refusal=lambda: others.refusal,
+        )
         metrics.watch(depth=lambda: queue.depth, leading=leader.holds, chatbots=Chatbots(store.chatbots))
 
         async def worker() -> None:
@@ -81,11 +93,11 @@ async def run(settings: Settings) -> None:
             registry = handlers.registry(
                 store,
                 queue,
-                serves=lambda namespace: not settings.watch_namespaces or namespace in settings.watch_namespaces,
+                serves=lambda namespace: not watches or namespace in watches,
                 lease_seen=lambda: setattr(health, "lease_seen", clock()),
                 absent=sync.absent,
             )
-            watched = {*settings.watch_namespaces, settings.namespace} if settings.watch_namespaces else set()
+            watched = {*watches, settings.namespace} if watches else set()
             await handlers.watcher(registry, tuple(sorted(watched)))()
             raise _Stopped
 
@@ -96,6 +108,7 @@ async def run(settings: Settings) -> None:
                     tasks.create_task(watch())
                     tasks.create_task(sync.run())
                     tasks.create_task(leader.run())
+                    tasks.create_task(others.run())
                     for _ in range(settings.workers):
                         tasks.create_task(worker())
                     tasks.create_task(poller.run(leader.holds))

@@ -7,7 +7,7 @@ It must not know what is written.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +22,10 @@ class NotLeader(Exception):
 
 
 class Leader:
-    """One candidate. `term` and `renew_every` in seconds of `clock`, which must be monotonic."""
+    """One candidate. `term` and `renew_every` in seconds of `clock`, which must be monotonic.
+
+    `annotations` are those of a Lease that it has to make; while `may` says no it keeps the Lease and writes nothing.
+    """
 
     def __init__(
         self,
@@ -34,9 +37,12 @@ class Leader:
         renew_every: float,
         clock: Callable[[], float],
         on_gain: Callable[[], None],
+        annotations: Mapping[str, str],
+        may: Callable[[], bool] = lambda: True,
     ) -> None:
         self._cluster, self._ref, self._identity = cluster, ref, identity
         self._term, self._renew_every, self._clock, self._on_gain = term, renew_every, clock, on_gain
+        self._annotations, self._may = annotations, may
         self._renewed = float("-inf")
         self._seen: tuple[Any, ...] | None = None
         self._seen_at = float("-inf")
@@ -44,12 +50,15 @@ class Leader:
 
     def holds(self) -> bool:
         """Whether a write may begin now."""
+        return self._in_term() and self._may()
+
+    def _in_term(self) -> bool:
         return self._leading and self._clock() < self._renewed + self._term
 
     def require(self) -> None:
         """Raises NotLeader unless `holds`."""
         if not self.holds():
-            raise NotLeader(f"{self._identity} does not hold {self._ref}")
+            raise NotLeader(f"{self._identity} does not hold {self._ref}, or may not write with it")
 
     async def run(self) -> None:
         """Take part for ever: wait for the Lease, take it, renew it."""
@@ -58,7 +67,7 @@ class Leader:
                 await self.step()
             except ClusterError as error:
                 log.warning("lease: %s: %s", type(error).__name__, error.message)
-            if self._leading and not self.holds():
+            if self._leading and not self._in_term():
                 self._leading = False
                 log.warning("lease lost: %s writes nothing until it has it again", self._identity)
             await asyncio.sleep(self._renew_every if self._leading else self._renew_every / 2)
@@ -104,7 +113,7 @@ class Leader:
             await self._cluster.replace(self._ref, taken)
         except Conflict:  # another candidate was first, or the Lease was edited: look again
             return
-        lapsed = not self.holds()
+        lapsed = not self._in_term()
         # From the moment before the call: the others count from after they have seen it.
         self._renewed, self._leading = started, True
         if lapsed:  # also after a renewal that came too late: what was refused meanwhile must be looked at again
@@ -116,6 +125,7 @@ class Leader:
             "name": self._ref.name,
             "namespace": self._ref.namespace,
             "labels": {"app.kubernetes.io/name": "chatbot-operator"},
+            "annotations": dict(self._annotations),
         }
         return {"apiVersion": LEASE.api_version, "kind": LEASE.name, "metadata": metadata, "spec": {}}
 

@@ -65,22 +65,43 @@ class Metrics:
         return generate_latest(self.registry)
 
 
+TOLD_CONDITIONS = ("Available", "Ready", "FallbackActive")
+"""Those that somebody may want to be woken for; each is a series for each Chatbot."""
+
+
 class Chatbots(Collector):
-    """Counts the Chatbots by phase and readiness when somebody scrapes."""
+    """The Chatbots when somebody scrapes: how many, and how each is."""
 
     def __init__(self, chatbots: Callable[[], Iterable[RawObject]]) -> None:
         self._chatbots = chatbots
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        family = GaugeMetricFamily(
+        chatbots = tuple(self._chatbots())
+        counts = GaugeMetricFamily(
             "chatbot_operator_chatbots", "Chatbots by wanted phase and by Ready.", labels=["phase", "ready"]
         )
-        for (phase, ready), count in Tally(map(_phase_and_ready, self._chatbots())).items():
-            family.add_metric([phase, ready], count)
-        yield family
+        for (phase, ready), count in Tally(map(_phase_and_ready, chatbots)).items():
+            counts.add_metric([phase, ready], count)
+        yield counts
+        # Not `namespace`: a scraper puts the operator's own there.
+        conditions = GaugeMetricFamily(
+            "chatbot_operator_chatbot_condition",
+            f"1 for the status and reason that a condition of a Chatbot has; of {', '.join(TOLD_CONDITIONS)}.",
+            labels=["chatbot_namespace", "chatbot", "condition", "status", "reason"],
+        )
+        for raw in chatbots:
+            for told in _told(raw):
+                conditions.add_metric([raw["metadata"]["namespace"], raw["metadata"]["name"], *told], 1)
+        yield conditions
 
 
 def _phase_and_ready(raw: RawObject) -> tuple[str, str]:
-    conditions = raw.get("status", {}).get("conditions", ())
-    ready = next((c["status"] for c in conditions if c["type"] == "Ready"), "Unknown")
-    return str(raw.get("spec", {}).get("phase", "")), str(ready)
+    ready = next((status for type_, status, _ in _told(raw) if type_ == "Ready"), "Unknown")
+    return str(raw.get("spec", {}).get("phase", "")), ready
+
+
+def _told(raw: RawObject) -> Iterator[tuple[str, str, str]]:
+    """Type, status and reason of the conditions that are told."""
+    for condition in raw.get("status", {}).get("conditions", ()):
+        if condition["type"] in TOLD_CONDITIONS:
+            yield condition["type"], condition["status"], condition["reason"]

@@ -21,6 +21,11 @@ class Health:
     lease_seen: float | None = None
     resynced: Callable[[], float | None] = lambda: None
     synced: Callable[[], bool] = lambda: False
+    refusal: Callable[[], str] = lambda: ""
+
+    def unready(self) -> str:
+        """Why nothing is served yet; empty if it is."""
+        return self.refusal() or ("" if self.synced() else "not synced yet")
 
     def problem(self) -> str:
         """Why the process should be restarted; empty if it should not."""
@@ -41,7 +46,8 @@ async def serving(host: str, port: int, health: Health, metrics: Callable[[], by
         return web.Response(text=problem or "ok", status=503 if problem else 200)
 
     async def readyz(_: web.Request) -> web.Response:
-        return web.Response(text="ok") if health.synced() else web.Response(text="not synced yet", status=503)
+        unready = health.unready()
+        return web.Response(text=unready or "ok", status=503 if unready else 200)
 
     async def scrape(_: web.Request) -> web.Response:
         return web.Response(body=metrics(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})

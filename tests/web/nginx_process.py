@@ -14,7 +14,7 @@ from chatbot_operator.desired.nginx import CONF_KEY, PAGE_KEY, Page, WebServer, 
 from tests.support.runtime_process import Reply, RuntimeProcess, until
 from tests.web import tools
 
-USER = 101
+USER = 10101
 """The image's."""
 
 

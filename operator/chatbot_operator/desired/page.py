@@ -18,7 +18,7 @@ from chatbot_operator.kinds import DEPLOYMENT
 from chatbot_operator.revision import web_inputs
 from chatbot_operator.settings import Settings
 
-USER = 101
+USER = 10101
 """nginx's in its own image."""
 
 _CONFIG_FOLDER: str = WebServer.model_fields["config_dir"].default

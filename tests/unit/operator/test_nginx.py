@@ -49,7 +49,7 @@ def test_the_defaults_fit_the_runtimes() -> None:
     assert SERVER.reuse_seconds < min(runtime.idle_seconds, operator.pre_stop_seconds)
     assert SERVER.send_seconds >= runtime.write_seconds
     assert Page(chatbot="demo").heartbeat_seconds == runtime.heartbeat_seconds
-    assert USER != 101, "the web pod's user is the image's own, not the runtime's"
+    assert USER != 10101, "the web pod's user is the image's own, not the runtime's"
 
 
 def test_every_setting_shows_in_the_configuration() -> None:

@@ -40,13 +40,32 @@ def test_it_is_not_alive_when_no_full_list_ends() -> None:
 
 
 def test_chatbots_are_counted_by_phase_and_readiness_when_somebody_scrapes() -> None:
-    ready = {"spec": {"phase": "mock"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    conditions = [
+        {"type": "Ready", "status": "True", "reason": "Serving"},
+        {"type": "Progressing", "status": "False", "reason": "Settled"},
+    ]
+    metadata = {"namespace": "shop", "name": "demo"}
+    ready = {"metadata": metadata, "spec": {"phase": "mock"}, "status": {"conditions": conditions}}
     metrics = Metrics()
-    metrics.watch(depth=lambda: 3, leading=lambda: True, chatbots=Chatbots(lambda: [ready, ready, {"spec": {}}]))
+    metrics.watch(depth=lambda: 3, leading=lambda: True, chatbots=Chatbots(lambda: [ready, {"spec": {}}]))
     metrics.observe_call("get", "pods", 200, 0.01)
     text = metrics.text().decode()
-    assert 'chatbot_operator_chatbots{phase="mock",ready="True"} 2.0' in text
+    assert 'chatbot_operator_chatbots{phase="mock",ready="True"} 1.0' in text
     assert 'chatbot_operator_chatbots{phase="",ready="Unknown"} 1.0' in text
+    told = 'chatbot="demo",chatbot_namespace="shop",condition="Ready",reason="Serving",status="True"'
+    assert f"chatbot_operator_chatbot_condition{{{told}}} 1.0" in text
+    assert "Progressing" not in text
     assert "chatbot_operator_queue_depth 3.0" in text
     assert "chatbot_operator_leader 1.0" in text
     assert 'chatbot_operator_api_calls_total{code="200",resource="pods",verb="get"} 1.0' in text
+
+
+async def test_it_is_ready_once_it_is_synced_and_nothing_is_in_the_way() -> None:
+    synced, refusal = False, ""
+    health = Health(lambda: 0.0, 0.0, synced=lambda: synced, refusal=lambda: refusal)
+    async with serving("127.0.0.1", 0, health, lambda: b"") as port:
+        assert await page(port, "/readyz") == (503, "not synced yet")
+        synced = True
+        assert await page(port, "/readyz") == (200, "ok")
+        refusal = "another install serves shop"
+        assert await page(port, "/readyz") == (503, "another install serves shop")

@@ -1,5 +1,6 @@
 """`serve` and `ask` as a person or a script meets them."""
 
+import http.server
 import json
 import os
 import pty
@@ -210,6 +211,37 @@ def test_ask_sends_the_key_from_a_file_and_never_shows_it(tunable: Tunable, tmp_
         assert ended.stderr.startswith(f"error: --api-key-file: {file}")
     (tunable.keys / "dave").unlink()
     tunable.keys.rmdir()
+
+
+class _ComesUp(http.server.BaseHTTPRequestHandler):
+    """A Service without a ready pod at first: 503 twice, then an answer."""
+
+    asked = 0
+
+    def do_POST(self) -> None:
+        type(self).asked += 1
+        ready = self.asked > 2
+        self.send_response(200 if ready else 503)
+        self.end_headers()
+        self.wfile.write(b'{"choices": [{"message": {"content": "here"}}]}' if ready else b"{}")
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on the test's screen."""
+
+
+def test_ask_goes_on_asking_a_server_that_is_not_there_yet_and_not_one_that_refuses(scripted: RuntimeProcess) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _ComesUp) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        early = run("ask", "hello", "--no-stream", "--url", url)
+        assert (early.returncode, _ComesUp.asked) == (1, 1)
+        waited = run("ask", "hello", "--no-stream", "--url", url, "--wait", "20")
+        server.shutdown()
+    assert (waited.returncode, waited.stdout, _ComesUp.asked) == (0, "here\n", 3)
+    began = time.monotonic()
+    refused = run("ask", "hello", "--model", "gpt-9", "--url", scripted.url, "--wait", "20")
+    assert refused.returncode == 1
+    assert time.monotonic() - began < 10
 
 
 def test_ask_wants_a_web_address() -> None:
