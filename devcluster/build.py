@@ -61,9 +61,9 @@ PROGRAMS: Mapping[str, Program] = {
         Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", 130),
         Program("crane", "crane", "github.com/google/go-containerregistry/cmd/crane", 10),
         # What follows only tests use.
-        Program("helm3", "helm3", "helm.sh/helm/v3/cmd/helm", 130),
+        Program("helm3", "helm3", "helm.sh/helm/v3/cmd/helm", 80),
         # It also finds targets in every cloud; what checks rules needs none of their libraries.
-        Program("promtool", "promtool", "github.com/prometheus/prometheus/cmd/promtool", 60, tags="remove_all_sd"),
+        Program("promtool", "promtool", "github.com/prometheus/prometheus/cmd/promtool", 100, tags="remove_all_sd"),
         Program("kube-score", "kube-score", "github.com/zegl/kube-score/cmd/kube-score", 20),
     )
 }
@@ -130,6 +130,10 @@ def linker_flags(family: str, go_mod: str) -> str:
     elif family in _HELM:
         module = _HELM[family]
         flags.append(f"-X {module}/internal/version.version={required_version(go_mod, module)}")
+    if family == "helm3":  # which Kubernetes `helm template` stands for; Helm 4 knows it by itself
+        minor = required_version(go_mod, "k8s.io/client-go").split(".")[1]
+        for package in ("pkg/chartutil", "pkg/lint/rules"):
+            flags += [f"-X helm.sh/helm/v3/{package}.k8sVersion{k}={v}" for k, v in (("Major", 1), ("Minor", minor))]
     return " ".join(flags)
 
 

@@ -1,5 +1,16 @@
 {{- define "chatbot-operator.name" -}}
-{{- if contains "chatbot-operator" .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-chatbot-operator" .Release.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- if .Values.fullnameOverride }}{{ .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- else if contains "chatbot-operator" .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- else }}{{ printf "%s-chatbot-operator" .Release.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{/* Of what is not in the release's namespace alone: two releases of one name must not meet there. */}}
+{{- define "chatbot-operator.clusterName" -}}
+{{ .Release.Namespace }}:{{ include "chatbot-operator.name" . }}
+{{- end }}
+
+{{- define "chatbot-operator.serviceAccount" -}}
+{{ .Values.serviceAccount.name | default (include "chatbot-operator.name" .) }}
 {{- end }}
 
 {{- define "chatbot-operator.selector" -}}
