@@ -30,12 +30,13 @@ LINT: tuple[tuple[str, ...], ...] = (
     (PYTHON, "-m", "chatbot_operator.api.crd", "--check"),
     (PYTHON, "-m", "chatbot_operator.api.reference", "--check"),
     (PYTHON, "-m", "tests.reference", "--check"),
+    (PYTHON, "-m", "charts.generate", "--check"),
     (PYTHON, "-m", "pytest", "-q", "tests/unit/api/test_examples.py"),
 )
-LEVELS = ("unit", "stress", "web", "control-plane", "security", "faults", "node", "node-load")
+LEVELS = ("unit", "stress", "web", "control-plane", "chart", "security", "faults", "node", "node-load")
 WITHOUT_CLUSTER = {"lint", "unit", "stress", "web"}
 # A file has a control plane of its own and mostly waits for it: two at once take little more than half the time.
-WORKERS = dict.fromkeys(("unit", "web", "control-plane", "security"), ("-n", "2", "--dist", "loadfile"))
+WORKERS = dict.fromkeys(("unit", "web", "control-plane", "chart", "security"), ("-n", "2", "--dist", "loadfile"))
 
 
 @dataclass
@@ -121,7 +122,7 @@ def everything() -> list[Result]:
         behind = Lane(("node", "web", "faults"), Path(folder))
         behind.start()
         try:
-            shown = [lint(), *map(level, ("unit", "control-plane", "security"))]
+            shown = [lint(), *map(level, ("unit", "control-plane", "chart", "security"))]
             behind.join()
         finally:
             behind.stop()

@@ -4,7 +4,7 @@ It answers from the loop that the download runs on, which nothing blocks: all th
 """
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import get_args
 
 from aiohttp import web
@@ -27,7 +27,7 @@ class DownloadServer:
         self._meter = meter
         self._listener = listener
         self._registry = CollectorRegistry()
-        self._registry.register(_Gauges(meter))
+        self._registry.register(DownloadGauges(meter.status))
         app = web.Application()
         app.add_routes(
             [
@@ -61,14 +61,14 @@ class DownloadServer:
         return web.Response(body=generate_latest(self._registry), headers=kind)
 
 
-class _Gauges(Collector):
-    """The meter, for Prometheus."""
+class DownloadGauges(Collector):
+    """How far a download is, for Prometheus."""
 
-    def __init__(self, meter: ProgressMeter) -> None:
-        self._meter = meter
+    def __init__(self, status: Callable[[], DownloadStatus]) -> None:
+        self._status = status
 
     def collect(self) -> Iterator[Metric]:
-        status = self._meter.status()
+        status = self._status()
         name = "chatbot_runtime_download"
         yield GaugeMetricFamily(f"{name}_bytes", "Bytes of the models that are on the volume.", status.completed_bytes)
         if status.total_bytes is not None:

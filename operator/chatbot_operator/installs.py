@@ -102,7 +102,9 @@ class Installs:
             listing = await self._cluster.list(LEASE, None, SELECTOR)
         except Forbidden as error:
             if not self._known:
-                log.warning("other installs cannot be seen, overlapping watchNamespaces go unnoticed: %s", error.message)
+                log.warning(
+                    "other installs cannot be seen, overlapping watchNamespaces go unnoticed: %s", error.message
+                )
             self._decide("")
             return
         own = next((i for i in listing.items if _is(i, self._ref)), None)

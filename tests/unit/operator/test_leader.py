@@ -29,7 +29,9 @@ class Candidate:
     def __init__(self, api: SimulatedApi, identity: str, clock: Clock) -> None:
         self.gains = 0
         self.clock = clock
-        self.leader = Leader(api, REF, identity, term=TERM, renew_every=4, clock=clock, on_gain=self._gain, annotations={})
+        self.leader = Leader(
+            api, REF, identity, term=TERM, renew_every=4, clock=clock, on_gain=self._gain, annotations={}
+        )
 
     def _gain(self) -> None:
         self.gains += 1
