@@ -22,8 +22,8 @@ def _lines(metrics: Mapping[str, Defined]) -> Iterator[str]:
     yield "# Metrics and alerts\n"
     yield (
         "Each program serves `/metrics`. The chart's values below `metrics` have them scraped, and install the alert\n"
-        "rules and a Grafana dashboard with a panel for each metric. The PodMonitor gives the metrics of chatbots' pods\n"
-        "the labels `chatbot_namespace` and `chatbot`."
+        "rules and a Grafana dashboard with a panel for each metric. The PodMonitor gives the metrics of chatbots'\n"
+        "pods the labels `chatbot_namespace` and `chatbot`."
     )
     for source, title in TITLES.items():
         yield f"\n## {title}\n"

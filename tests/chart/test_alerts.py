@@ -57,18 +57,21 @@ def leader(pod: str) -> str:
 OPERATOR = 'namespace="chatbot-system", job="operator"'
 DOWN, STARTING = condition("Available", "False", "BackendNotReady"), condition("Available", "False", "Starting")
 UP = condition("Available", "True", "Serving")
+STUCK, LOADING = condition("Ready", "False", "ImagePullFailed"), condition("Ready", "False", "Downloading")
+LIMITED, WELL = condition("FallbackActive", "True", "RateLimited"), condition("FallbackActive", "False", "NotNeeded")
+GOOD, BAD = reconciles("ok"), reconciles("failed")
 SCENES = (
     Scene("ChatbotUnavailable", {DOWN: "1x120"}, 5, "a chatbot is down"),
     Scene("ChatbotUnavailable", {STARTING: "1x3 _x120", DOWN: "_x3 1x120"}, 5, "its reason changes meanwhile"),
     Scene("ChatbotUnavailable", {DOWN: "1x4 _x120", UP: "_x4 1x120"}, None, "a short restart"),
     Scene("ChatbotUnavailable", {condition("Available", "False", "Suspended"): "1x120"}, None, "it is suspended"),
     Scene("ChatbotUnavailable", {condition("Ready", "False", "RollingOut"): "1x120", UP: "1x120"}, None, "a rollout"),
-    Scene("ChatbotNotReady", {condition("Ready", "False", "ImagePullFailed"): "1x120"}, 60, "the new one cannot start"),
-    Scene("ChatbotNotReady", {condition("Ready", "False", "Downloading"): "1x50 _x70"}, None, "a download of 50 minutes"),
+    Scene("ChatbotNotReady", {STUCK: "1x120"}, 60, "the new one cannot start"),
+    Scene("ChatbotNotReady", {LOADING: "1x50 _x70"}, None, "a download of 50 minutes"),
     Scene("ChatbotNotReady", {condition("Ready", "False", "Suspended"): "1x120"}, None, "it is suspended"),
-    Scene("ChatbotFallbackActive", {condition("FallbackActive", "True", "RateLimited"): "1x120"}, 15, "a limit"),
-    Scene("ChatbotFallbackActive", {condition("FallbackActive", "True", "RateLimited"): "1x10 _x90"}, None, "it passes"),
-    Scene("ChatbotFallbackActive", {condition("FallbackActive", "False", "NotNeeded"): "1x120"}, None, "the model answers"),
+    Scene("ChatbotFallbackActive", {LIMITED: "1x120"}, 15, "a limit"),
+    Scene("ChatbotFallbackActive", {LIMITED: "1x10 _x90"}, None, "it passes"),
+    Scene("ChatbotFallbackActive", {WELL: "1x120"}, None, "the model answers"),
     Scene("ChatbotErrors", {requests("200"): "0+54x120", requests("502"): "0+6x120"}, 11, "a tenth fails"),
     Scene("ChatbotErrors", {requests("200"): "0+97x120", requests("503"): "0+3x120"}, None, "three in a hundred fail"),
     Scene("ChatbotErrors", {requests("200"): "0+10x120", requests("429"): "0+90x120"}, None, "an impatient client"),
@@ -77,9 +80,9 @@ SCENES = (
     Scene("ChatbotOperatorDown", {UP: "1x120"}, 10, "nobody is scraped", ""),
     Scene("ChatbotOperatorDown", {leader("a"): "0x120", leader("b"): "1x120"}, None, "one leads", OPERATOR),
     Scene("ChatbotOperatorDown", {leader("a"): "1x30 0x8 1x80"}, None, "an upgrade", OPERATOR),
-    Scene("ChatbotOperatorFailing", {reconciles("ok"): "0+5x120", reconciles("failed"): "0+5x120"}, 31, "half", OPERATOR),
-    Scene("ChatbotOperatorFailing", {reconciles("ok"): "0+9x120", reconciles("failed"): "0+1x120"}, None, "few", OPERATOR),
-)  # fmt: skip
+    Scene("ChatbotOperatorFailing", {GOOD: "0+5x120", BAD: "0+5x120"}, 31, "half of them", OPERATOR),
+    Scene("ChatbotOperatorFailing", {GOOD: "0+9x120", BAD: "0+1x120"}, None, "few", OPERATOR),
+)
 
 
 def as_test(scene: Scene) -> dict[str, Any]:
@@ -190,9 +193,7 @@ def test_every_metric_has_a_panel_and_says_what_it_means() -> None:
 
 def test_every_query_of_the_dashboard_is_one(tmp_path: Path) -> None:
     queries = [target["expr"] for panel in panels() for target in panel["targets"]]
-    found = [
-        {"record": f"query:{i}", "expr": q.replace("$__rate_interval", "5m")} for i, q in enumerate(queries)
-    ]
+    found = [{"record": f"query:{i}", "expr": q.replace("$__rate_interval", "5m")} for i, q in enumerate(queries)]
     (tmp_path / "queries.yaml").write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": found}]}))
     ended = promtool("check", "rules", "--lint=none", str(tmp_path / "queries.yaml"))
     assert ended.returncode == 0, ended.stderr

@@ -95,7 +95,9 @@ def test_what_is_optional_is_off_and_can_be_turned_on(program: Helm) -> None:
 def test_rights_beyond_the_watched_namespaces_are_to_list_leases_alone(program: Helm) -> None:
     full = program.render(*EVERYTHING)
     bindings = [o for o in full if o["kind"] == "ClusterRoleBinding"]
-    (role,) = (o for o in full if o["kind"] == "ClusterRole" and o["metadata"]["name"] == bindings[0]["roleRef"]["name"])
+    (role,) = (
+        o for o in full if o["kind"] == "ClusterRole" and o["metadata"]["name"] == bindings[0]["roleRef"]["name"]
+    )
     assert len(bindings) == 1
     assert role["rules"] == [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["list"]}]
     bound = {o["metadata"]["namespace"] for o in full if o["kind"] == "RoleBinding"}

@@ -10,7 +10,7 @@ from devcluster.addons.fake_nodes import RUN_FOR
 from tests.control_plane.conftest import Operated
 from tests.support.chatbot import Bot, manifest, now, operator_calls, tally
 from tests.support.cluster import make_namespace
-from tests.support.operator import RELEASE, wait_for
+from tests.support.operator import CLUSTER_ROLE, wait_for
 
 
 @pytest.fixture
@@ -204,13 +204,13 @@ def test_a_policy_that_refuses_a_child_is_quoted_and_the_others_are_made(bot: Bo
 
 
 def test_a_right_that_was_taken_away_is_named_and_the_others_go_on(operated: Operated, bot: Bot) -> None:
-    role = operated.access.get("clusterrole", RELEASE)
+    role = operated.access.get("clusterrole", CLUSTER_ROLE)
     rules = [r for r in role["rules"] if "poddisruptionbudgets" not in r["resources"]]
     readable = {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": ["get", "list", "watch"]}
 
     def put(wanted: list[object]) -> None:
         patch = json.dumps([{"op": "replace", "path": "/rules", "value": wanted}])
-        operated.access.kubectl("patch", "clusterrole", RELEASE, "--type=json", "-p", patch)
+        operated.access.kubectl("patch", "clusterrole", CLUSTER_ROLE, "--type=json", "-p", patch)
 
     put([*rules, readable])
     try:

@@ -143,6 +143,8 @@ class Harness:
 async def harness_on(access: ClusterAccess, folder: Path) -> AsyncIterator[Harness]:
     """The chart's objects on a control plane with fake nodes, an onlooker, and a lane for references."""
     await asyncio.to_thread(install, access)
+    # Each lane is an install of its own, and this one, which serves every namespace, would be older.
+    await asyncio.to_thread(access.kubectl, "delete", "lease", RELEASE, "-n", NAMESPACE)
     token = await asyncio.to_thread(_token, access)
     async with administrator(access.kubeconfig) as admin:
         priority = Kind("PriorityClass", "scheduling.k8s.io", "v1", "priorityclasses")

@@ -20,7 +20,7 @@ from tests.control_plane.conftest import FAST, Operated
 from tests.support import gateway
 from tests.support.chatbot import ACCOUNT, PAGE, Bot, audit, now
 from tests.support.cluster import ClusterAccess, make_namespace
-from tests.support.operator import NAMESPACE, RELEASE, operator_on, wait_for
+from tests.support.operator import CLUSTER_ROLE, NAMESPACE, RELEASE, operator_on, wait_for
 
 TOKEN, KEY = "hf_CANARYzX81qTokenOfNobody", "sk-CANARYw7Lm3KeyOfNobody"
 SECRETS = {"hf-token": {"token": TOKEN}, "chat-keys": {"alice": KEY}}
@@ -223,7 +223,7 @@ def edited_by_hand(bot: Bot) -> None:
 
 def granted(access: ClusterAccess) -> set[Right]:
     """What the account may do, as the API server has it."""
-    rules = access.get("clusterrole", RELEASE)["rules"]
+    rules = access.get("clusterrole", CLUSTER_ROLE)["rules"]
     rules += access.get("role", f"{RELEASE}-lease", "-n", NAMESPACE)["rules"]
     return {
         Right(group, resource, verb)
@@ -262,7 +262,7 @@ def test_s3_nothing_else_is_bound_to_the_account(run: Full) -> None:
     bindings = run.access.get("clusterrolebindings,rolebindings", "-A")["items"]
     ours = [b for b in bindings if any(s["name"] == RELEASE for s in b.get("subjects", ()))]
     bound = {(b["roleRef"]["kind"], b["roleRef"]["name"]) for b in ours}
-    assert bound == {("ClusterRole", RELEASE), ("Role", f"{RELEASE}-lease")}
+    assert bound == {("ClusterRole", CLUSTER_ROLE), ("Role", f"{RELEASE}-lease")}
 
 
 def test_s3_every_right_is_used(run: Full) -> None:

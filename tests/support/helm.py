@@ -42,7 +42,9 @@ class Helm:
 
     def render(self, *settings: str, release: str = "chatbot-operator", namespace: str = "chatbot-system") -> "Objects":
         """The chart's objects with `name=value` settings; the definition aside."""
-        text = self("template", release, str(CHART), "--namespace", namespace, *flags((*settings, "crds.install=false")))
+        text = self(
+            "template", release, str(CHART), "--namespace", namespace, *flags((*settings, "crds.install=false"))
+        )
         return [found for found in yaml.safe_load_all(text) if found]
 
 
@@ -59,12 +61,16 @@ def helm(version: str, environment: Mapping[str, str] | None = None) -> Helm:
     return Helm(Programs(Plain()).ensure([version])[version], environment or {})
 
 
+PREVIOUS = "CHATBOT_TEST_PREVIOUS_CHART"
+
+
 def previous_chart(folder: Path) -> Path:
-    """The chart as the last commit had it that differs from what lies here. Skips where there is no such commit."""
+    """The chart as the last commit had it that differs from what lies here, or as the commit has it that
+    CHATBOT_TEST_PREVIOUS_CHART names. Skips where there is no such commit."""
     path = str(CHART.relative_to(REPOSITORY))
     unchanged = _git("diff", "--quiet", "HEAD", "--", path).returncode == 0
     changed = _git("rev-list", "-1", "HEAD", "--", path).stdout.decode().strip()
-    commit = f"{changed}^" if unchanged and changed else "HEAD"
+    commit = os.environ.get(PREVIOUS) or (f"{changed}^" if unchanged and changed else "HEAD")
     archive = _git("archive", commit, path)
     if archive.returncode:
         pytest.skip("no earlier commit with a chart is here: a shallow clone, or none")

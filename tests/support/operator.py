@@ -35,6 +35,7 @@ from tests.support.cluster import ClusterAccess, await_definition
 CHART = Path("charts/chatbot-operator")
 NAMESPACE = "chatbot-system"
 RELEASE = "chatbot-operator"
+CLUSTER_ROLE = f"{NAMESPACE}:{RELEASE}"
 _PROCESS_KINDS = ("Deployment", "Service", "PodDisruptionBudget")
 
 
@@ -42,7 +43,7 @@ def install(access: ClusterAccess) -> None:
     """Everything of the chart but the process: definition, account, rights, Lease."""
     helm = Programs(Plain()).ensure(["helm"])["helm"]
     rendered = subprocess.run(
-        [str(helm), "template", RELEASE, str(CHART), "--namespace", NAMESPACE],
+        [str(helm), "template", RELEASE, str(CHART), "--namespace", NAMESPACE, "--no-hooks"],
         capture_output=True,
         text=True,
         check=True,

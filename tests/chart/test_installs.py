@@ -1,0 +1,92 @@
+"""Uninstalling, and several installs in one cluster, on a real API server."""
+
+from tests.chart.conftest import CRD, FEW, RELEASE, Make, pods_of, ready
+from tests.support.chatbot import Bot
+from tests.support.helm import CHART, VERSIONS
+from tests.support.operator import OperatorProcess, wait_for
+
+
+def test_uninstalling_leaves_the_chatbots_and_the_next_install_takes_them_over(release: Make, namespace: str) -> None:
+    ours = release()
+    ours.put(version="helm3")
+    bot = Bot(ours.access, namespace)
+    with ours.operator():
+        bot.create(**FEW).wait_ready(30)
+    were = pods_of(ours.access, namespace)
+    ours.uninstall()
+    assert bot.get("chatbot/demo")["status"]["servingPhase"] == "mock"
+    assert pods_of(ours.access, namespace) == were
+    other = release()
+    for version in VERSIONS:
+        refused = other.put(version=version, check=False)
+        assert CRD in refused
+        assert "ownership" in refused
+    other.put(more="--take-ownership")
+    with other.operator():
+        bot.patch(mock={"replies": ["taken over"]})
+        bot.wait_ready(30)
+    assert pods_of(ours.access, namespace) == were
+    other.put("crds.install=false")
+    assert bot.get("chatbot/demo")["status"]["servingPhase"] == "mock"
+
+
+def test_an_uninstall_without_chatbots_leaves_the_definition_alone_or_nothing(release: Make) -> None:
+    ours = release()
+    listed = "clusterroles,clusterrolebindings,deployments,services,leases,roles,rolebindings,networkpolicies,pdb,crd"
+    label = f"app.kubernetes.io/instance={RELEASE}"
+
+    def left() -> list[str]:
+        labelled = ours.access.kubectl("get", listed, "-A", "-l", label, "-o", "name").stdout.split()
+        definition = ours.access.kubectl("get", "crd", CRD, "--ignore-not-found", "-o", "name").stdout.split()
+        return labelled + definition
+
+    ours.put("replicas=2")
+    assert len(left()) >= 10
+    tests = ours.helm("template", RELEASE, str(CHART), "--show-only", "templates/tests/chatbot.yaml")
+    accepted = ours.access.kubectl("create", "--dry-run=server", "-f", "-", input=tests).stdout
+    assert accepted.count("created") == 2, (
+        "Pod Security restricted and the rules of Chatbots allow what `helm test` makes"
+    )
+    ours.uninstall()
+    assert left() == [f"customresourcedefinition.apiextensions.k8s.io/{CRD}"]
+    ours.put("crds.keep=false")
+    ours.uninstall()
+    wait_for("the definition is gone", lambda: not left(), 20)
+
+
+def test_two_installs_serve_a_namespace_each_and_an_overlap_is_refused_until_it_ends(
+    release: Make, namespaces: tuple[str, str]
+) -> None:
+    shop, bank = namespaces
+    first, second = release(), release()
+    first.put(f"watchNamespaces={{{shop}}}")
+    second.put(f"watchNamespaces={{{bank}}}", "crds.install=false")
+    mine, theirs = Bot(first.access, shop), Bot(first.access, bank)
+    with first.operator():
+        theirs.create(**FEW)
+        mine.create(**FEW).wait_ready(30)
+        assert theirs.status().get("conditions") is None, "the first install does not serve it"
+        with second.operator():
+            theirs.wait_ready(30)
+        second.put(f"watchNamespaces={{{bank},{shop}}}", "crds.install=false")
+        were = mine.state()
+        with second.operator() as process:
+            wait_for("it is refused", lambda: refusals(process), 20)
+            said = refusals(process)[0]
+            assert f"Lease {first.namespace}/{RELEASE} serves {shop} already" in said
+            assert "watchNamespaces" in said
+            assert process.http("/readyz") == (503, said.removeprefix("refused: "))
+            theirs.patch(mock={"replies": ["nobody writes this"]})
+            mine.patch(mock={"replies": ["the first writes this"]})
+            mine.wait_ready(20)
+            assert not theirs.condition("Ready"), "a refused install writes no status"
+            assert mine.state().keys() == were.keys()
+            first.put(f"watchNamespaces={{{shop}}}", "replicas=0")
+            assert not theirs.condition("Ready"), "an install that sleeps still has its namespaces"
+            first.uninstall()
+            ready(process)
+            theirs.wait_ready(30)
+
+
+def refusals(process: OperatorProcess) -> list[str]:
+    return [line["message"] for line in process.lines() if str(line.get("message", "")).startswith("refused: ")]
