@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -48,7 +49,8 @@ def test_an_upgrade_from_the_previous_chart_and_a_rollback_touch_no_running_chat
         settled(process)
     were = pods_of(access, namespace), generations(access, namespace)
     assert len(were[0]) == CHATBOTS
-    for step in (ours.put, lambda: ours.helm("rollback", ours.name, "1", "--wait")):
+    steps: tuple[Callable[[], str], ...] = (ours.put, lambda: ours.helm("rollback", ours.name, "1", "--wait"))
+    for step in steps:
         step()
         with ours.operator() as process:
             settled(process)
