@@ -63,8 +63,15 @@ VALUES = {"image": "chatbot-operator", "images.runtime": "chatbot-runtime", "ima
 """The chart's values for our images."""
 
 
+CHART = "charts/chatbot-operator"
+
+
 def install(
-    env: Mapping[str, str], images: Mapping[str, str], progress: Progress, settings: Sequence[str] = ()
+    env: Mapping[str, str],
+    images: Mapping[str, str],
+    progress: Progress,
+    settings: Sequence[str] = (),
+    chart: str = CHART,
 ) -> None:
     """Install the chart, or upgrade it, with the images that the cluster holds. `settings` are further `name=value`."""
     values = []
@@ -75,8 +82,8 @@ def install(
             repository, _, tag = images[name].rpartition(":")
             values += ["--set", f"{key}.repository={repository}", "--set-string", f"{key}.tag={tag}"]
     with progress.step("operator is ready", usual=10):
-        chart = ("helm", "upgrade", "--install", RELEASE, "charts/chatbot-operator", "--namespace", NAMESPACE)
-        call(env, *chart, "--create-namespace", "--wait", f"--timeout={READY_SECONDS}s", *values)
+        helm = ("helm", "upgrade", "--install", RELEASE, chart, "--namespace", NAMESPACE)
+        call(env, *helm, "--create-namespace", "--wait", f"--timeout={READY_SECONDS}s", *values)
 
 
 def bring_in(env: Mapping[str, str], images: Mapping[str, str], progress: Progress) -> None:

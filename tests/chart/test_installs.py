@@ -54,6 +54,19 @@ def test_an_uninstall_without_chatbots_leaves_the_definition_alone_or_nothing(re
     wait_for("the definition is gone", lambda: not left(), 20)
 
 
+def test_helm_test_makes_a_chatbot_asks_it_and_takes_it_away(release: Make) -> None:
+    """On nodes that only seem to run pods, so whoever asks seems to be answered; tests/node has a real one."""
+    ours = release()
+    ours.put("test.waitSeconds=60")
+    with ours.operator() as process:
+        ready(process)
+        for version in VERSIONS:
+            said = ours.helm("test", RELEASE, "--timeout", "60s", version=version)
+            assert said.count("Phase:          Succeeded") == 2, said
+    left = ours.access.kubectl("get", "chatbots,jobs", "-n", ours.namespace, "-o", "name").stdout
+    assert left == ""
+
+
 def test_two_installs_serve_a_namespace_each_and_an_overlap_is_refused_until_it_ends(
     release: Make, namespaces: tuple[str, str]
 ) -> None:

@@ -115,7 +115,7 @@ def test_two_releases_of_one_name_share_no_object(program: Helm) -> None:
 
 def test_the_test_is_asked_where_the_operator_serves_and_without_any_right(program: Helm) -> None:
     objects = program.render("watchNamespaces={shop,bank}", "fullnameOverride=" + "a" * 50)
-    chatbot, pod = one(objects, "Chatbot"), one(objects, "Pod")
+    chatbot, pod = one(objects, "Chatbot"), one(objects, "Job")["spec"]["template"]
     name, namespace = chatbot["metadata"]["name"], chatbot["metadata"]["namespace"]
     assert (namespace, len(name) <= 45) == ("shop", True)
     assert f"--url=http://{name}.{namespace}.svc" in pod["spec"]["containers"][0]["args"]

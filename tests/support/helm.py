@@ -27,16 +27,15 @@ class Helm:
     program: Path
     environment: Mapping[str, str] = field(default_factory=dict)
 
+    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """One command to its end."""
+        env = {**os.environ, **self.environment}
+        command = [str(self.program), *args]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=240)
+
     def __call__(self, *args: str, check: bool = True) -> str:
         """What it prints; what it complains about is an AssertionError, or with `check` false is returned."""
-        ended = subprocess.run(
-            [str(self.program), *args],
-            env={**os.environ, **self.environment},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=240,
-        )
+        ended = self.run(*args)
         assert not check or ended.returncode == 0, f"helm {' '.join(args)}: {ended.stderr.strip()}"
         return ended.stdout if ended.returncode == 0 else ended.stderr
 

@@ -18,6 +18,12 @@ app.kubernetes.io/name: chatbot-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{/* Of the pod that `helm test` runs: neither the Service nor the Deployment may take it for the operator's. */}}
+{{- define "chatbot-operator.testSelector" -}}
+app.kubernetes.io/name: chatbot-operator-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
 {{- define "chatbot-operator.labels" -}}
 {{ include "chatbot-operator.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
