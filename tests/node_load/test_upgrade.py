@@ -1,5 +1,5 @@
-"""A12 of the quality goals, on a real node: the chart of the commit before is upgraded, rolled back and upgraded again under
-20 running chatbots, and nobody who chats notices."""
+"""A12 of the quality goals, on a real node: the chart of the commit before is upgraded, rolled back and upgraded again
+under 20 running chatbots, and nobody who chats notices."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
