@@ -27,7 +27,9 @@ class Settings(BaseModel):
     namespace: str = Field("default", description="Namespace that the operator runs in: its Lease lies there.")
     identity: str = Field("", description="Name of this process in the Lease; the pod's name. Empty: the host's name.")
     watch_namespaces: Words = Field(
-        (), description="Namespaces whose Chatbots are served, separated by commas. Empty: all of them."
+        (),
+        description="Namespaces whose Chatbots are served, separated by commas. Empty: all of them. One that an older "
+        "install serves already keeps this one from serving any.",
     )
     runtime_image: str = Field("chatbot-runtime:dev", description="Image of the chatbot's backend.")
     web_image: str = Field("chatbot-web:dev", description="Image of the chat page: nginx with the page's files.")
