@@ -77,7 +77,7 @@ async def run(settings: Settings) -> None:
             clock,
             clock(),
             resynced=lambda: sync.finished_at,
-            synced=sync.ready.is_set,
+            synced=lambda: sync.ready.is_set() and others.known,
             refusal=lambda: others.refusal,
         )
         metrics.watch(depth=lambda: queue.depth, leading=leader.holds, chatbots=Chatbots(store.chatbots))

@@ -78,14 +78,15 @@ class Installs:
     ) -> None:
         self._cluster, self._ref, self._watches = cluster, ref, frozenset(watches)
         self._every, self._clock, self._on_free = every, clock, on_free
-        self._known = False
+        self.known = False
+        """Whether the others were looked at yet."""
         self._reminded = float("-inf")
         self.refusal = ""
         """Why this install serves nothing; empty if it may."""
 
     def free(self) -> bool:
         """Whether the namespaces are known to be ours."""
-        return self._known and not self.refusal
+        return self.known and not self.refusal
 
     async def run(self) -> None:
         """Look for ever. What cannot be listed for a while stays as it was known."""
@@ -94,14 +95,14 @@ class Installs:
                 await self.look()
             except ClusterError as error:
                 log.warning("list of leases: %s: %s", type(error).__name__, error.message)
-            await asyncio.sleep(self._every if self._known else 1)
+            await asyncio.sleep(self._every if self.known else 1)
 
     async def look(self) -> None:
         """Look once. Raises ClusterError."""
         try:
             listing = await self._cluster.list(LEASE, None, SELECTOR)
         except Forbidden as error:
-            if not self._known:
+            if not self.known:
                 log.warning(
                     "other installs cannot be seen, overlapping watchNamespaces go unnoticed: %s", error.message
                 )
@@ -117,7 +118,7 @@ class Installs:
 
     def _decide(self, refusal: str) -> None:
         was_free, was = self.free(), self.refusal
-        self._known, self.refusal = True, refusal
+        self.known, self.refusal = True, refusal
         if refusal and (refusal != was or self._clock() >= self._reminded + _REMIND_SECONDS):
             self._reminded = self._clock()
             log.error("refused: %s", refusal)

@@ -13,6 +13,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "row:A8",
     ),
     mutant(
+        "the younger of two installs serves",
+        "installs.py",
+        "if age(other) < age(mine)",
+        "if age(other) > age(mine)",
+        "test_installs.py",
+    ),
+    mutant(
+        "it writes before it knows of other installs",
+        "installs.py",
+        "return self.known and not self.refusal",
+        "return not self.refusal",
+        "test_installs.py",
+    ),
+    mutant(
+        "an install that is refused keeps writing",
+        "leader.py",
+        "return self._in_term() and self._may()",
+        "return self._in_term()",
+        "test_installs.py",
+    ),
+    mutant(
         "a child is made without looking whether its name is taken",
         "reconciler.py",
         "return await self._cluster.apply(ref, drift.with_hash(wanted), new=True)",
