@@ -71,7 +71,8 @@ def test_two_installs_serve_a_namespace_each_and_an_overlap_is_refused_until_it_
     release: Make, namespaces: tuple[str, str]
 ) -> None:
     shop, bank = namespaces
-    first, second = release(), release()
+    # Of two that were made in the same second the name decides.
+    first, second = sorted((release(), release()), key=lambda r: r.namespace)
     first.put(f"watchNamespaces={{{shop}}}")
     second.put(f"watchNamespaces={{{bank}}}", "crds.install=false")
     mine, theirs = Bot(first.access, shop), Bot(first.access, bank)
