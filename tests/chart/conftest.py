@@ -58,7 +58,7 @@ class Release:
         try:
             yield process
         finally:
-            process.stop()
+            process.kill()
 
     def deployment(self) -> dict[str, Any]:
         return self.access.get(f"deployment/{self.name}", "-n", self.namespace)

@@ -1,9 +1,9 @@
-"""Uninstalling, and several installs in one cluster, on a real API server."""
+"""Uninstalling, and `helm test`, on a real API server."""
 
 from tests.chart.conftest import CRD, FEW, RELEASE, Make, pods_of, ready
 from tests.support.chatbot import Bot
 from tests.support.helm import CHART, VERSIONS
-from tests.support.operator import OperatorProcess, wait_for
+from tests.support.operator import wait_for
 
 
 def test_uninstalling_leaves_the_chatbots_and_the_next_install_takes_them_over(release: Make, namespace: str) -> None:
@@ -65,42 +65,3 @@ def test_helm_test_makes_a_chatbot_asks_it_and_takes_it_away(release: Make) -> N
             assert said.count("Phase:          Succeeded") == 2, said
     left = ours.access.kubectl("get", "chatbots,jobs", "-n", ours.namespace, "-o", "name").stdout
     assert left == ""
-
-
-def test_two_installs_serve_a_namespace_each_and_an_overlap_is_refused_until_it_ends(
-    release: Make, namespaces: tuple[str, str]
-) -> None:
-    shop, bank = namespaces
-    # Of two that were made in the same second the name decides.
-    first, second = sorted((release(), release()), key=lambda r: r.namespace)
-    first.put(f"watchNamespaces={{{shop}}}")
-    second.put(f"watchNamespaces={{{bank}}}", "crds.install=false")
-    mine, theirs = Bot(first.access, shop), Bot(first.access, bank)
-    with first.operator():
-        theirs.create(**FEW)
-        mine.create(**FEW).wait_ready(30)
-        assert theirs.status().get("conditions") is None, "the first install does not serve it"
-        with second.operator():
-            theirs.wait_ready(30)
-        second.put(f"watchNamespaces={{{bank},{shop}}}", "crds.install=false")
-        were = mine.state()
-        with second.operator() as process:
-            wait_for("it is refused", lambda: refusals(process), 20)
-            said = refusals(process)[0]
-            assert f"Lease {first.namespace}/{RELEASE} serves {shop} already" in said
-            assert "watchNamespaces" in said
-            assert process.http("/readyz") == (503, said.removeprefix("refused: "))
-            theirs.patch(mock={"replies": ["nobody writes this"]})
-            mine.patch(mock={"replies": ["the first writes this"]})
-            mine.wait_ready(20)
-            assert not theirs.condition("Ready"), "a refused install writes no status"
-            assert mine.state().keys() == were.keys()
-            first.put(f"watchNamespaces={{{shop}}}", "replicas=0")
-            assert not theirs.condition("Ready"), "an install that sleeps still has its namespaces"
-            first.uninstall()
-            ready(process)
-            theirs.wait_ready(30)
-
-
-def refusals(process: OperatorProcess) -> list[str]:
-    return [line["message"] for line in process.lines() if str(line.get("message", "")).startswith("refused: ")]
