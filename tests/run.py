@@ -36,7 +36,9 @@ LINT: tuple[tuple[str, ...], ...] = (
 LEVELS = ("unit", "stress", "web", "control-plane", "chart", "security", "faults", "node", "node-load")
 WITHOUT_CLUSTER = {"lint", "unit", "stress", "web"}
 # A file has a control plane of its own and mostly waits for it: two at once take little more than half the time.
-WORKERS = dict.fromkeys(("unit", "web", "control-plane", "security"), ("-n", "2", "--dist", "loadfile"))
+WORKERS: dict[str, tuple[str, ...]] = dict.fromkeys(
+    ("unit", "web", "control-plane", "security"), ("-n", "2", "--dist", "loadfile")
+)
 WORKERS["chart"] = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")  # they mostly wait
 
 
