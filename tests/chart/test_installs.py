@@ -1,9 +1,13 @@
 """Uninstalling, and `helm test`, on a real API server."""
 
+import pytest
+
 from tests.chart.conftest import CRD, FEW, RELEASE, Make, pods_of, ready
 from tests.support.chatbot import Bot
 from tests.support.helm import CHART, VERSIONS
 from tests.support.operator import wait_for
+
+pytestmark = pytest.mark.needs("fake nodes")
 
 
 def test_uninstalling_leaves_the_chatbots_and_the_next_install_takes_them_over(release: Make, namespace: str) -> None:

@@ -1,8 +1,12 @@
 """Several installs in one cluster, on a real API server."""
 
+import pytest
+
 from tests.chart.conftest import FEW, RELEASE, Make, ready
 from tests.support.chatbot import Bot
 from tests.support.operator import OperatorProcess, wait_for
+
+pytestmark = pytest.mark.needs("fake nodes")
 
 
 def test_two_installs_serve_a_namespace_each_and_an_overlap_is_refused_until_it_ends(

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.chart.conftest import CRD, FEW, Make, pods_of, ready
@@ -12,6 +13,8 @@ from tests.support.chatbot import Bot, manifest
 from tests.support.cluster import ClusterAccess, await_definition
 from tests.support.helm import CHART, previous_chart
 from tests.support.operator import OperatorProcess, wait_for
+
+pytestmark = pytest.mark.needs("fake nodes")
 
 
 def generations(access: ClusterAccess, namespace: str) -> dict[str, int]:
