@@ -160,4 +160,3 @@ def _why(error: Exception) -> str:
     reason = getattr(error, "reason", None) or error
     text = str(reason)
     return text.rsplit(": ", 1)[-1] if isinstance(reason, urllib3.exceptions.NewConnectionError) else text
-

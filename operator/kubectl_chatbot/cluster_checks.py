@@ -38,7 +38,9 @@ def _operator(facts: Facts, namespace: str) -> Finding:
     if found is None and facts.operators:
         return failed("operator", f"No operator serves namespace {namespace}: add it to an install's watchNamespaces.")
     if found is None:
-        return warning("operator", "No Deployment of the operator was found. Unless it runs elsewhere, install its chart.")
+        return warning(
+            "operator", "No Deployment of the operator was found. Unless it runs elsewhere, install its chart."
+        )
     where = f"{found['metadata']['namespace']}/{found['metadata']['name']}"
     if found.get("status", {}).get("availableReplicas", 0):
         return ok("operator", f"{where} is available.")

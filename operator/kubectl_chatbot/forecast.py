@@ -59,9 +59,7 @@ class Forecast:
 def in_phase(chatbot: Chatbot, phase: Phase) -> Chatbot:
     """The Chatbot with the one field edited; its next generation."""
     metadata = chatbot.metadata.model_copy(update={"generation": chatbot.metadata.generation + 1})
-    return chatbot.model_copy(
-        update={"spec": chatbot.spec.model_copy(update={"phase": phase}), "metadata": metadata}
-    )
+    return chatbot.model_copy(update={"spec": chatbot.spec.model_copy(update={"phase": phase}), "metadata": metadata})
 
 
 def context_of(chatbot: Chatbot, snapshot: Snapshot, settings: Settings, now: datetime) -> Context:
@@ -138,7 +136,9 @@ def _later(after: Chatbot, old: Plan, new: Plan, c: Context) -> Iterator[Change]
     migration, deployment = c.migration, Ref(DEPLOYMENT, c.namespace, backend(after.metadata.name))
     if migration.job_wanted or (migration.claim_wanted and not migration.model.arrived):
         if not any(ref.kind == JOB for ref in (*applied, *c.observed.children)):
-            yield Change("create", Ref(JOB, c.namespace, f"{after.metadata.name}-download-…"), "fetches the weights", True)
+            yield Change(
+                "create", Ref(JOB, c.namespace, f"{after.metadata.name}-download-…"), "fetches the weights", True
+            )
     if deployment not in applied and _comes(migration):
         why = "once the weights are there" if not migration.model.arrived else "when the change before has come to rest"
         yield Change("change", deployment, f"new pods of phase {after.spec.phase}, {why}", later=True)
@@ -146,7 +146,9 @@ def _later(after: Chatbot, old: Plan, new: Plan, c: Context) -> Iterator[Change]
     for ref, obj in c.observed.children.items():
         if ref.kind == CLAIM and ref not in applied:
             kept = after.spec.local.storage.retain
-            yield Change("keep" if kept else "delete", ref, f"{_what(obj)}, local.storage.retain: {str(kept).lower()}", True)
+            yield Change(
+                "keep" if kept else "delete", ref, f"{_what(obj)}, local.storage.retain: {str(kept).lower()}", True
+            )
         elif ref in gone and ref.kind not in (DEPLOYMENT, AUTOSCALER, CLAIM):
             yield Change("delete", ref, "once the new phase serves", later=True)
 

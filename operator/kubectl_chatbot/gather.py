@@ -56,7 +56,11 @@ def raw_chatbot(client: Client, namespace: str, name: str | None) -> RawObject:
     """One Chatbot; without a name the only one of the namespace."""
     if name is not None:
         try:
-            return {"apiVersion": CHATBOT.api_version, "kind": CHATBOT.name, **client.object(Ref(CHATBOT, namespace, name))}
+            return {
+                "apiVersion": CHATBOT.api_version,
+                "kind": CHATBOT.name,
+                **client.object(Ref(CHATBOT, namespace, name)),
+            }
         except NotFound:
             pass
     there = {c["metadata"]["name"]: c for c in chatbots(client, namespace)}
@@ -129,7 +133,9 @@ def facts(client: Client, namespace: str, of: Iterable[Chatbot] = ()) -> Facts:
         services=_tried("Services of all namespaces", lambda: client.list(SERVICE, None)),
         quotas=_tried("ResourceQuotas", lambda: client.list(QUOTA, namespace)),
         secrets={name: _tried(f"Secret {name}", lambda n=name: _keys(client, namespace, n)) for name in names},
-        claims={name: _tried(f"claim {name}", lambda n=name: _maybe(client, Ref(CLAIM, namespace, n))) for name in claims},
+        claims={
+            name: _tried(f"claim {name}", lambda n=name: _maybe(client, Ref(CLAIM, namespace, n))) for name in claims
+        },
     )
 
 

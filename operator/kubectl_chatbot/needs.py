@@ -82,7 +82,9 @@ def _secrets(chatbot: Chatbot, facts: Facts) -> Iterator[Finding]:
         elif not (keys.get(key) if key else any(keys.values())):
             yield failed(check, f"{f'Key {key} is missing or empty' if key else 'It is empty'}; {what}. Set it: {make}")
         else:
-            yield ok(check, f"Has {f'key {key}' if key else f'{sum(keys.values())} keys'}; the value was not looked at.")
+            yield ok(
+                check, f"Has {f'key {key}' if key else f'{sum(keys.values())} keys'}; the value was not looked at."
+            )
 
 
 def _weights(c: Context, facts: Facts) -> Iterator[Finding]:
@@ -108,7 +110,9 @@ def _class(spec: ChatbotSpec, facts: Facts) -> Finding:
     if wanted is None:
         if found := default_class(classes):
             return ok("storage class", f"{found}, the cluster's default.")
-        return failed("storage class", f"The cluster has no default: set local.storage.storageClassName ({_or(names)}).")
+        return failed(
+            "storage class", f"The cluster has no default: set local.storage.storageClassName ({_or(names)})."
+        )
     if wanted in names:
         return ok("storage class", f"{wanted} exists.")
     return failed("storage class", f"local.storage.storageClassName: there is no {wanted}. Use {_or(names)}.")
@@ -125,7 +129,9 @@ def _fits(c: Context) -> Finding:
         return unknown("model fits", Unknown(f"Known once it is downloaded. The engine has {given} of memory."))
     size = sum(w.size_bytes for w in weights)
     if size > quantity(local.storage.size):
-        return failed("model fits", f"It takes {_gib(size)} and local.storage.size is {local.storage.size}. Raise that.")
+        return failed(
+            "model fits", f"It takes {_gib(size)} and local.storage.size is {local.storage.size}. Raise that."
+        )
     if c.migration.fits:
         return ok("model fits", f"It needs {_gib(int(needed_memory(local, c.migration.model)))} of memory of {given}.")
     message = next(v.message for v in verdicts(c) if v.reason == Reason.INSUFFICIENT_MEMORY)

@@ -43,7 +43,9 @@ def node_finding(chatbot: Chatbot, nodes: Sequence[RawObject], pods: Iterable[Ra
         return failed("node", "No node takes its pods: check pods.nodeSelector, pods.tolerations and cordoned nodes.")
     large = [n for n in open_to if _covers(_allocatable(n), wanted)]
     if not large:
-        return failed("node", f"No node is large enough for a pod of {text(wanted)}. Lower the requests, or add a node.")
+        return failed(
+            "node", f"No node is large enough for a pod of {text(wanted)}. Lower the requests, or add a node."
+        )
     if pods is None:
         return ok("node", f"{len(large)} of {len(nodes)} nodes are large enough for a pod of {text(wanted)}.")
     used = _used(pods)
@@ -143,4 +145,6 @@ def _quota_needs(chatbot: Chatbot, *, claim_there: bool) -> dict[str, Decimal]:
 def has_claim(chatbot: Chatbot, claims: Iterable[RawObject]) -> bool:
     """Whether the claim of the weights is among those of the namespace."""
     wanted = wanted_claim(chatbot)
-    return any(c["metadata"]["name"] == wanted and names.CHATBOT_LABEL in c["metadata"].get("labels", {}) for c in claims)
+    return any(
+        c["metadata"]["name"] == wanted and names.CHATBOT_LABEL in c["metadata"].get("labels", {}) for c in claims
+    )
