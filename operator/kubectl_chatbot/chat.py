@@ -10,7 +10,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from chatbot_runtime.ask import REFUSED, UNREACHABLE, AskError, Message, Reply, footer, key_in, pieces, request_of, usable
+from chatbot_runtime.ask import (
+    REFUSED,
+    UNREACHABLE,
+    AskError,
+    Message,
+    Reply,
+    footer,
+    key_in,
+    pieces,
+    request_of,
+    usable,
+)
 
 KEY_VARIABLE = "CHATBOT_API_KEY"
 _HOST = "http://pod"

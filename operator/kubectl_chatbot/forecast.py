@@ -11,16 +11,25 @@ from chatbot_operator.api import Chatbot, ChatbotSpec, Phase
 from chatbot_operator.checks.base import Context
 from chatbot_operator.desired.base import BACKEND
 from chatbot_operator.drift import same
-from chatbot_operator.kinds import AUTOSCALER, CLAIM, CONFIG_MAP, DEPLOYMENT, JOB, RawObject, Ref
+from chatbot_operator.kinds import AUTOSCALER, CLAIM, CONFIG_MAP, DEPLOYMENT, JOB, Kind, RawObject, Ref
 from chatbot_operator.migration import Migration, migrate
-from chatbot_operator.names import COMPONENT_LABEL, backend
+from chatbot_operator.names import COMPONENT_LABEL, backend, download
 from chatbot_operator.observe import observe
 from chatbot_operator.observed import Observed
 from chatbot_operator.plan import BUILT, Plan, plan
+from chatbot_operator.revision import list_hash
 from chatbot_operator.settings import Settings
 from chatbot_operator.store import Snapshot
 
 Verb = Literal["create", "change", "delete", "keep"]
+
+
+@dataclass(frozen=True)
+class World:
+    """A Chatbot with its children, and the optional kinds that the cluster lacks."""
+
+    snapshot: Snapshot
+    absent: frozenset[Kind] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -62,16 +71,16 @@ def in_phase(chatbot: Chatbot, phase: Phase) -> Chatbot:
     return chatbot.model_copy(update={"spec": chatbot.spec.model_copy(update={"phase": phase}), "metadata": metadata})
 
 
-def context_of(chatbot: Chatbot, snapshot: Snapshot, settings: Settings, now: datetime) -> Context:
+def context_of(chatbot: Chatbot, world: World, settings: Settings, now: datetime) -> Context:
     """What the operator's checks look at, but for what only pods can say."""
-    observed = observe(snapshot)
+    observed = observe(world.snapshot, absent=world.absent)
     return Context(chatbot, observed, migrate(chatbot, observed, BUILT, settings.allowed_hosts), settings, now, BUILT)
 
 
-def forecast(chatbot: Chatbot, phase: Phase, snapshot: Snapshot, settings: Settings, now: datetime) -> Forecast:
+def forecast(chatbot: Chatbot, phase: Phase, world: World, settings: Settings, now: datetime) -> Forecast:
     """Both plans, as the operator would make them of what is there now, compared."""
     after = in_phase(chatbot, phase)
-    context = context_of(after, snapshot, settings, now)
+    context = context_of(after, world, settings, now)
     old = plan(chatbot, context.observed, now, settings)
     new = plan(after, context.observed, now, settings)
     changes = (*_at_once(old, new, context.observed), *_later(after, old, new, context))
@@ -134,11 +143,10 @@ def _later(after: Chatbot, old: Plan, new: Plan, c: Context) -> Iterator[Change]
     """What follows once the first round has come to something."""
     applied = {a.ref for a in new.actions if isinstance(a, Apply)}
     migration, deployment = c.migration, Ref(DEPLOYMENT, c.namespace, backend(after.metadata.name))
-    if migration.job_wanted or (migration.claim_wanted and not migration.model.arrived):
-        if not any(ref.kind == JOB for ref in (*applied, *c.observed.children)):
-            yield Change(
-                "create", Ref(JOB, c.namespace, f"{after.metadata.name}-download-…"), "fetches the weights", True
-            )
+    waits = migration.job_wanted or (migration.claim_wanted and not migration.model.arrived)
+    if waits and not any(ref.kind == JOB for ref in (*applied, *c.observed.children)):
+        job = Ref(JOB, c.namespace, download(after.metadata.name, list_hash(after.spec)))
+        yield Change("create", job, "fetches the weights", later=True)
     if deployment not in applied and _comes(migration):
         why = "once the weights are there" if not migration.model.arrived else "when the change before has come to rest"
         yield Change("change", deployment, f"new pods of phase {after.spec.phase}, {why}", later=True)

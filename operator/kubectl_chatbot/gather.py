@@ -3,6 +3,8 @@
 import base64
 import binascii
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from chatbot_operator.api import Chatbot, InvalidChatbot, parse_chatbot
@@ -23,12 +25,12 @@ from chatbot_operator.kinds import (
     ref_of,
 )
 from chatbot_operator.names import CHATBOT_LABEL, SELECTOR
-from chatbot_operator.rest import path
 from chatbot_operator.store import Snapshot, trim
 from kubectl_chatbot import status
 from kubectl_chatbot.client import Client
 from kubectl_chatbot.facts import Facts, SecretKeys
 from kubectl_chatbot.findings import Unknown
+from kubectl_chatbot.forecast import World
 from kubectl_chatbot.needs import claim_of, secrets_of
 from kubectl_chatbot.settings import SELECTOR as OPERATORS
 
@@ -89,8 +91,8 @@ def events(client: Client, chatbot: Chatbot) -> list[status.Event]:
         return []
 
 
-def snapshot(client: Client, raw: RawObject) -> tuple[Snapshot, frozenset[Kind]]:
-    """A Chatbot with its children, as the operator sees it, and the optional kinds that the cluster lacks."""
+def world(client: Client, raw: RawObject) -> World:
+    """A Chatbot with its children, as the operator sees it."""
     key = Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
     children: dict[Ref, RawObject] = {}
     absent: set[Kind] = set()
@@ -103,18 +105,16 @@ def snapshot(client: Client, raw: RawObject) -> tuple[Snapshot, frozenset[Kind]]
             absent.add(kind)
             continue
         children |= {ref_of(obj): trim(obj) for obj in found}
-    return Snapshot(key, raw, children, {}), frozenset(absent)
+    return World(Snapshot(key, raw, children, {}), frozenset(absent))
 
 
-def strangers(client: Client, known: Snapshot, refs: Iterable[Ref]) -> Snapshot:
-    """The snapshot with those objects of these names that are there already and are somebody else's."""
+def with_strangers(client: Client, known: World, refs: Iterable[Ref]) -> World:
+    """The same with those objects of these names that are there already: they are somebody else's."""
     found: dict[Ref, RawObject] = {}
     for ref in refs:
-        try:
-            found[ref] = {"apiVersion": ref.kind.api_version, "kind": ref.kind.name, **client.object(ref)}
-        except NotFound:
-            continue
-    return Snapshot(known.key, known.chatbot, known.children, found)
+        if (there := _maybe(client, ref)) is not None:
+            found[ref] = {"apiVersion": ref.kind.api_version, "kind": ref.kind.name, **there}
+    return replace(known, snapshot=replace(known.snapshot, strangers=found))
 
 
 def facts(client: Client, namespace: str, of: Iterable[Chatbot] = ()) -> Facts:
@@ -132,10 +132,8 @@ def facts(client: Client, namespace: str, of: Iterable[Chatbot] = ()) -> Facts:
         pods=_tried("pods of all namespaces", lambda: client.list(POD, None)),
         services=_tried("Services of all namespaces", lambda: client.list(SERVICE, None)),
         quotas=_tried("ResourceQuotas", lambda: client.list(QUOTA, namespace)),
-        secrets={name: _tried(f"Secret {name}", lambda n=name: _keys(client, namespace, n)) for name in names},
-        claims={
-            name: _tried(f"claim {name}", lambda n=name: _maybe(client, Ref(CLAIM, namespace, n))) for name in claims
-        },
+        secrets={name: _tried(f"Secret {name}", partial(_keys, client, namespace, name)) for name in names},
+        claims={name: _tried(f"claim {name}", partial(_maybe, client, Ref(CLAIM, namespace, name))) for name in claims},
     )
 
 
@@ -156,9 +154,9 @@ def _tried(what: str, read: Callable[[], T]) -> T | Unknown:
 def _served(client: Client, resource: str) -> bool:
     try:
         client.get(resource)
-    except (NotFound, ClusterError) as error:
-        if isinstance(error, Forbidden):
-            raise
+    except Forbidden:
+        raise
+    except ClusterError:
         return False
     return True
 

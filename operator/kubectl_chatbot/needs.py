@@ -9,6 +9,7 @@ from chatbot_operator.api.reasons import Reason
 from chatbot_operator.checks import verdicts
 from chatbot_operator.checks.base import Context
 from chatbot_operator.migration import engine_memory, needed_memory
+from chatbot_operator.names import PAUSED
 from chatbot_operator.units import memory_text, quantity
 from kubectl_chatbot.cluster_checks import default_class
 from kubectl_chatbot.facts import Facts
@@ -63,8 +64,8 @@ def _foreseen(c: Context) -> Iterator[Finding]:
 def _hands_off(chatbot: Chatbot) -> Iterator[Finding]:
     if chatbot.spec.suspend:
         yield failed("suspend", "spec.suspend is true: no pods run in any phase. Set it to false.")
-    if chatbot.metadata.annotations.get("chatbot-operator.dev/paused") == "true":
-        yield failed("paused", "Annotation chatbot-operator.dev/paused keeps the operator from acting. Remove it.")
+    if chatbot.metadata.annotations.get(PAUSED) == "true":
+        yield failed("paused", f"Annotation {PAUSED} keeps the operator from acting. Remove it.")
 
 
 def _secrets(chatbot: Chatbot, facts: Facts) -> Iterator[Finding]:

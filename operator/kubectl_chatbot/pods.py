@@ -1,6 +1,7 @@
 """Which pods and containers a command is about, from raw objects. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from chatbot_operator.kinds import RawObject
 from chatbot_operator.names import COMPONENT_LABEL, PHASE_LABEL
@@ -25,17 +26,30 @@ def _ready(pod: RawObject) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
-def started(pod: RawObject, *, only: str = "") -> list[str]:
-    """Its containers that have begun, and so have a log."""
-    status = pod.get("status", {})
-    known: Sequence[RawObject] = (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
-    begun = [c["name"] for c in known if not c.get("state", {}).get("waiting") or c.get("restartCount")]
-    return [name for name in begun if only in ("", name)]
+@dataclass(frozen=True)
+class Source:
+    """One container that has a log. After a restart it is another one."""
+
+    pod: str
+    container: str
+    restarts: int = 0
+    running: bool = field(default=True, compare=False)
 
 
-def labels(pods: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """What stands before a line of each (pod, container): the container only where a pod has several."""
-    count: dict[str, int] = {}
-    for pod, _ in pods:
-        count[pod] = count.get(pod, 0) + 1
-    return {(pod, c): f"{pod}/{c}" if count[pod] > 1 else pod for pod, c in pods}
+def sources(pod: RawObject, *, only: str = "") -> list[Source]:
+    """Its containers that have begun."""
+    status, name = pod.get("status", {}), pod["metadata"]["name"]
+    known = (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
+    begun = [c for c in known if only in ("", c["name"]) and (c.get("restartCount") or _has_begun(c))]
+    return [Source(name, c["name"], c.get("restartCount", 0), "running" in c.get("state", {})) for c in begun]
+
+
+def _has_begun(container: RawObject) -> bool:
+    state = container.get("state", {})
+    return "running" in state or "terminated" in state
+
+
+def label(source: Source, known: Iterable[Source]) -> str:
+    """What stands before its lines: the container only where a pod has several."""
+    several = any(other.pod == source.pod and other.container != source.container for other in known)
+    return f"{source.pod}/{source.container}" if several else source.pod

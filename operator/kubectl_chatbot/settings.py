@@ -1,6 +1,6 @@
 """What this tool knows of the operator's own settings: its Deployment's environment, and files of prices. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chatbot_operator.kinds import RawObject
 from chatbot_operator.settings import PREFIX, InvalidSettings, Settings
+from kubectl_chatbot.findings import Unknown
 
 SELECTOR = "app.kubernetes.io/name=chatbot-operator"
 """Label selector of the operator's Deployments, as the chart makes them."""
@@ -68,3 +69,9 @@ def settings_of(deployment: RawObject) -> Settings:
         return Settings.from_env(given)
     except InvalidSettings:
         return Settings()
+
+
+def known_settings(deployments: Sequence[RawObject] | Unknown, namespace: str) -> Settings:
+    """The settings of the operator that serves a namespace; the defaults where they are not known."""
+    found = None if isinstance(deployments, Unknown) else operator_of(deployments, namespace)
+    return settings_of(found) if found else Settings()
