@@ -33,14 +33,18 @@ class Line:
 
 def rates(settings: Settings) -> Rates:
     """The administrator's prices."""
-    prices = (
-        settings.cpu_monthly,
-        settings.memory_monthly,
-        settings.storage_monthly,
-        settings.balancer_monthly,
-        settings.gpu_monthly,
+
+    def price(value: float) -> Decimal:
+        return Decimal(str(value))
+
+    return Rates(
+        cpu=price(settings.cpu_monthly),
+        memory=price(settings.memory_monthly),
+        storage=price(settings.storage_monthly),
+        balancer=price(settings.balancer_monthly),
+        gpu=price(settings.gpu_monthly),
+        currency=settings.currency,
     )
-    return Rates(*(Decimal(str(price)) for price in prices), currency=settings.currency)
 
 
 def lines(spec: ChatbotSpec, prices: Rates) -> tuple[Line, ...]:

@@ -49,7 +49,7 @@ class _Handler(urllib.request.HTTPHandler):
         self._dial = dial
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_Connection, dial=self._dial), req)  # type: ignore[arg-type]
+        return self.do_open(partial(_Connection, dial=self._dial), req)
 
 
 def api_key(file: Path | None, *, prompt: bool) -> str | None:

@@ -116,7 +116,7 @@ class Client:
     ) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": "application/json, */*", "Content-Type": content_type}
         try:
-            method, url, headers, body, _ = self._api.param_serialize(
+            method, url, headers, content, _ = self._api.param_serialize(
                 method,
                 resource,
                 query_params=list((query or {}).items()),
@@ -124,7 +124,7 @@ class Client:
                 body=body,
                 auth_settings=["BearerToken"],
             )
-            answer = self._api.call_api(method, url, headers, body, _request_timeout=(_SECONDS, seconds))
+            answer = self._api.call_api(method, url, headers, content, _request_timeout=(_SECONDS, seconds))
             response: urllib3.BaseHTTPResponse = answer.response
             if response.status >= 400:
                 raise error_of(response.status, response.data, response.headers, verb=method, resource=resource)
@@ -138,13 +138,18 @@ class Client:
 def _load(configuration: Configuration, kubeconfig: str | None, context: str | None) -> str:
     """Fill in address and credentials; returns the namespace that commands are about by default."""
     file = kubeconfig or os.environ.get("KUBECONFIG")
+    load, contexts_in, load_pod = (
+        config.load_kube_config,
+        config.list_kube_config_contexts,
+        config.load_incluster_config,
+    )
     try:
-        config.load_kube_config(config_file=file, context=context, client_configuration=configuration)
-        contexts, active = config.list_kube_config_contexts(config_file=file)
+        load(config_file=file, context=context, client_configuration=configuration)  # type: ignore[no-untyped-call]
+        contexts, active = contexts_in(config_file=file)  # type: ignore[no-untyped-call]
     except config.ConfigException as error:
         if kubeconfig or context or "KUBERNETES_SERVICE_HOST" not in os.environ:
             raise NoCluster(f"{error}. Set KUBECONFIG, or use --kubeconfig and --context") from None
-        config.load_incluster_config(client_configuration=configuration)
+        load_pod(client_configuration=configuration)  # type: ignore[no-untyped-call]
         return "default"
     chosen = next((c for c in contexts if c["name"] == context), active)
     return str(chosen["context"].get("namespace") or "default")

@@ -1,5 +1,7 @@
-"""Completion of command lines: in shells by click, and for kubectl, which asks a program named kubectl_complete-chatbot.
-It must never print an error: that would land in somebody's command line."""
+"""Completion of command lines: in shells by click; kubectl asks a program named kubectl_complete-chatbot.
+
+It must never print an error: that would land in somebody's command line.
+"""
 
 import sys
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is known of a cluster and a namespace beside the Chatbot's own objects, as data. It must not know how it came."""
+"""What is known of a cluster and a namespace beside a Chatbot's own objects. It must not know how it came."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Facts:
     """The Services of the whole cluster."""
     quotas: Sequence[RawObject] | Unknown
     """The ResourceQuotas of the namespace."""
-    secrets: Mapping[str, SecretKeys | None | Unknown] = field(default_factory=dict)
+    secrets: Mapping[str, SecretKeys | Unknown | None] = field(default_factory=dict)
     """Those that Chatbots name; None: there is no such Secret."""
-    claims: Mapping[str, RawObject | None | Unknown] = field(default_factory=dict)
+    claims: Mapping[str, RawObject | Unknown | None] = field(default_factory=dict)
     """Claims that Chatbots name as the source of their weights."""

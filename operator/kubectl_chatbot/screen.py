@@ -1,4 +1,4 @@
-"""The terminal: tables, colours, JSON. Colours and moving lines only where a person looks. It must not know the cluster."""
+"""The terminal: tables, colours, JSON. Colours only where a person looks. It must not know the cluster."""
 
 import json
 import sys

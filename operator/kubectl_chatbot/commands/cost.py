@@ -20,9 +20,9 @@ def one(client: Client, namespace: str, name: str, phase: Phase | None, prices: 
     lines, currency = costs.lines(spec, rates), rates.currency
     total = sum((line.amount for line in lines), Decimal(0))
     if as_json:
-        rows = [{"item": x.item, "count": x.count, "each": x.each, "monthly": _text(x.amount)} for x in lines]
+        items = [{"item": x.item, "count": x.count, "each": x.each, "monthly": _text(x.amount)} for x in lines]
         about = {"name": name, "namespace": namespace, "phase": spec.phase}
-        screen.as_json({**about, "currency": currency, "items": rows, "monthly": _text(total)})
+        screen.as_json({**about, "currency": currency, "items": items, "monthly": _text(total)})
         return 0
     rows = [(x.item, str(x.count), x.each, _text(x.amount)) for x in lines]
     screen.table(("ITEM", "COUNT", "EACH", f"{currency} A MONTH"), [*rows, ("sum", "", "", _text(total))])
