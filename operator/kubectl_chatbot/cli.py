@@ -120,7 +120,7 @@ def switch(target: Target, phase: Phase, name: str | None, **how: Any) -> int:
 @cli.command()
 @_name
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines, also of new pods.")
-@click.option("--component", type=click.Choice(["backend", "web", "download"]), default="", help="Only these pods.")
+@click.option("--component", type=click.Choice(["backend", "web", "download"]), help="Only these pods.")
 @click.option("-c", "--container", default="", help="Only containers of this name.")
 @click.option("--tail", type=click.IntRange(min=0), help="So many last lines of each container. Default: all.")
 @click.option("--since", type=int, metavar="SECONDS", help="Only lines of the last seconds.")
@@ -129,9 +129,7 @@ def switch(target: Target, phase: Phase, name: str | None, **how: Any) -> int:
 @_common
 def logs(target: Target, name: str | None, follow: bool, timestamps: bool, **which: Any) -> int:
     """Show the logs of all pods of a Chatbot, merged by time."""
-    which["tail"] = -1 if which["tail"] is None else which["tail"]
-    which["since_seconds"] = which.pop("since")
-    wish = Wish(**which)
+    wish = Wish(since_seconds=which.pop("since"), **which)
     return reading.run(
         target.client, target.namespace, name, wish, follow=follow, times=timestamps, as_json=target.as_json
     )

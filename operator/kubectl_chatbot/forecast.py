@@ -11,7 +11,7 @@ from chatbot_operator.api import Chatbot, ChatbotSpec, Phase
 from chatbot_operator.checks.base import Context
 from chatbot_operator.desired.base import BACKEND
 from chatbot_operator.drift import same
-from chatbot_operator.kinds import AUTOSCALER, CLAIM, CONFIG_MAP, DEPLOYMENT, JOB, Kind, RawObject, Ref
+from chatbot_operator.kinds import AUTOSCALER, CLAIM, CONFIG_MAP, DEPLOYMENT, JOB, NETWORK_POLICY, Kind, RawObject, Ref
 from chatbot_operator.migration import Migration, migrate
 from chatbot_operator.names import COMPONENT_LABEL, backend, download
 from chatbot_operator.observe import observe
@@ -148,6 +148,10 @@ def _later(after: Chatbot, old: Plan, new: Plan, c: Context) -> Iterator[Change]
         job = Ref(JOB, c.namespace, download(after.metadata.name, list_hash(after.spec)))
         yield Change("create", job, "fetches the weights", later=True)
     if deployment not in applied and _comes(migration):
+        least, most = effective.backend_range(after.spec, after.spec.phase)
+        if after.spec.backend.autoscaling.enabled and migration.shape != after.spec.phase:
+            scaler = Ref(AUTOSCALER, c.namespace, deployment.name)
+            yield Change("change", scaler, f"{least} to {most} pods", later=True)
         why = "once the weights are there" if not migration.model.arrived else "when the change before has come to rest"
         yield Change("change", deployment, f"new pods of phase {after.spec.phase}, {why}", later=True)
     gone = {a.ref for a in old.actions if isinstance(a, Apply)} - applied
@@ -175,6 +179,8 @@ def _what(obj: RawObject | Mapping[str, Any]) -> str:
         return f"{spec['minReplicas']} to {spec['maxReplicas']} pods"
     if kind == JOB.name:
         return "fetches the weights"
+    if kind == NETWORK_POLICY.name:
+        return "what the pods may reach"
     if kind == CONFIG_MAP.name:
         return "settings; pods follow without a restart"
     if kind == DEPLOYMENT.name:

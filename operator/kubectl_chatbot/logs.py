@@ -31,16 +31,16 @@ class Line:
 class Wish:
     """Which lines."""
 
-    component: str = ""
+    component: str | None = None
     container: str = ""
-    tail: int = -1
+    tail: int | None = None
     since_seconds: int | None = None
     previous: bool = False
 
     def query(self, container: str) -> dict[str, str]:
         """The parameters of the API's call for one container."""
         asked = {"container": container, "timestamps": "true"}
-        if self.tail >= 0:
+        if self.tail is not None:
             asked["tailLines"] = str(self.tail)
         if self.since_seconds is not None:
             asked["sinceSeconds"] = str(self.since_seconds)
@@ -50,7 +50,7 @@ class Wish:
 def sources(client: Client, namespace: str, chatbot: str, wish: Wish) -> list[Source]:
     """Every container that has a log now."""
     found = client.list(POD, namespace, {"labelSelector": f"{CHATBOT_LABEL}={chatbot}"})
-    chosen = [p for p in found if wish.component in ("", pods.component(p))]
+    chosen = [p for p in found if wish.component in (None, pods.component(p))]
     return [source for p in chosen for source in pods.sources(p, only=wish.container)]
 
 

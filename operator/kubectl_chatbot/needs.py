@@ -72,7 +72,7 @@ def _secrets(chatbot: Chatbot, facts: Facts) -> Iterator[Finding]:
     spec, namespace = chatbot.spec, chatbot.metadata.namespace
     for name, key in secrets_of(spec).items():
         keys, check = facts.secrets.get(name), f"secret {name}"
-        what = "its keys are clients and its values their API keys" if not key else f"key {key} is a token"
+        what = f"the token is read from its key {key}" if key else "its keys are clients, their values API keys"
         make = f"kubectl create secret generic -n {namespace} {name} --from-literal {key or 'alice'}=…"
         if isinstance(keys, Unknown):
             yield unknown(check, keys)
