@@ -10,8 +10,21 @@ from chatbot_operator.actions import Apply, Delete
 from chatbot_operator.api import Chatbot, ChatbotSpec, Phase
 from chatbot_operator.checks.base import Context
 from chatbot_operator.desired.base import BACKEND
+from chatbot_operator.desired.deployment import backend_template
+from chatbot_operator.desired.network import backend_policy
 from chatbot_operator.drift import same
-from chatbot_operator.kinds import AUTOSCALER, CLAIM, CONFIG_MAP, DEPLOYMENT, JOB, NETWORK_POLICY, Kind, RawObject, Ref
+from chatbot_operator.kinds import (
+    AUTOSCALER,
+    CLAIM,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    JOB,
+    NETWORK_POLICY,
+    Kind,
+    RawObject,
+    Ref,
+    ref_of,
+)
 from chatbot_operator.migration import Migration, migrate
 from chatbot_operator.names import COMPONENT_LABEL, backend, download
 from chatbot_operator.observe import observe
@@ -152,17 +165,33 @@ def _later(after: Chatbot, old: Plan, new: Plan, c: Context) -> Iterator[Change]
         if after.spec.backend.autoscaling.enabled and migration.shape != after.spec.phase:
             scaler = Ref(AUTOSCALER, c.namespace, deployment.name)
             yield Change("change", scaler, f"{least} to {most} pods", later=True)
-        why = "once the weights are there" if not migration.model.arrived else "when the change before has come to rest"
+        why = "once the weights are there" if not migration.model.arrived else "once the pods have come to rest"
         yield Change("change", deployment, f"new pods of phase {after.spec.phase}, {why}", later=True)
+    if _comes(migration) and (policy := _policy(old, new, after, c)):
+        yield policy
     gone = {a.ref for a in old.actions if isinstance(a, Apply)} - applied
     for ref, obj in c.observed.children.items():
         if ref.kind == CLAIM and ref not in applied:
-            kept = after.spec.local.storage.retain
-            yield Change(
-                "keep" if kept else "delete", ref, f"{_what(obj)}, local.storage.retain: {str(kept).lower()}", True
-            )
+            yield _unneeded(ref, obj, kept=after.spec.local.storage.retain)
         elif ref in gone and ref.kind not in (DEPLOYMENT, AUTOSCALER, CLAIM):
             yield Change("delete", ref, "once the new phase serves", later=True)
+
+
+def _unneeded(ref: Ref, obj: RawObject, *, kept: bool) -> Change:
+    """A claim of weights that the new phase has no use for."""
+    if kept:
+        return Change("keep", ref, f"{_what(obj)} by local.storage.retain; it goes on costing what the disk costs")
+    return Change("delete", ref, f"{_what(obj)} by local.storage.retain: false", later=True)
+
+
+def _policy(old: Plan, new: Plan, after: Chatbot, c: Context) -> Change | None:
+    """What pods may reach once none of the old phase is left, where the first round does not change it."""
+    bodies = [{a.ref: a.body for a in p.actions if isinstance(a, Apply)} for p in (old, new)]
+    final = backend_policy(after, c.settings, [backend_template(after, c.settings)], downloads=False)
+    ref = ref_of(final)
+    if bodies[0].get(ref) == bodies[1].get(ref) and bodies[0].get(ref) != final:
+        return Change("change", ref, "what the pods may reach, once the old ones are gone", later=True)
+    return None
 
 
 def _comes(migration: Migration) -> bool:

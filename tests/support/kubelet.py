@@ -1,5 +1,7 @@
-"""What stands behind fake nodes for `kubectl logs` and `kubectl port-forward`: a server that speaks a kubelet's side of both
-to the API server. Logs are what a test says; a forwarded port leads to a real server of this machine."""
+"""What stands behind fake nodes for logs and port-forward: speaks a kubelet's side of both to the API server.
+
+Logs are what a test says; a forwarded port leads to a real server of this machine.
+"""
 
 import asyncio
 import contextlib
@@ -87,7 +89,8 @@ class Kubelet:
             if query.get("follow") != "true":
                 return response
             async with self._changed:
-                await self._changed.wait_for(lambda: len(lines) > sent)
+                while len(lines) == sent:
+                    await self._changed.wait()
 
     async def _port_forward(self, request: web.Request) -> web.WebSocketResponse:
         pod, port = request.match_info["pod"], int(request.query["port"])

@@ -84,10 +84,14 @@ def _tell(chatbot: Chatbot, phase: Phase, ahead: Forecast, findings: list[Findin
         return
     screen.table(("", chatbot.spec.phase.upper(), phase.upper()), ((r.what, r.before, r.after) for r in ahead.rows))
     screen.say("")
-    rows = [(c.verb, f"{c.ref.kind}/{c.ref.name}", "later" if c.later else "at once", c.detail) for c in ahead.changes]
+    rows = [(c.verb, f"{c.ref.kind}/{c.ref.name}", _when(c), c.detail) for c in ahead.changes]
     screen.table(("CHANGE", "OBJECT", "WHEN", "WHAT"), rows)
     screen.say("")
     screen.findings(findings)
+
+
+def _when(change: Change) -> str:
+    return "" if change.verb == "keep" else "later" if change.later else "at once"
 
 
 def _change(change: Change) -> dict[str, str]:
