@@ -42,9 +42,9 @@ def tell(text: str, style: str = "") -> None:
     console(stderr=True).print(text, style=style or None)
 
 
-def as_json(value: Any) -> None:
-    """Output for a script."""
-    print(json.dumps(value, indent=2, default=str))
+def as_json(value: Any, *, line: bool = False) -> None:
+    """Output for a script; as one line where there are several."""
+    print(json.dumps(value, indent=None if line else 2, default=str), flush=True)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:

@@ -60,12 +60,12 @@ def _dial(client: Client, chatbot: Chatbot) -> Dial:
     return dial
 
 
-def _once(talk: Conversation, question: str, *, as_json: bool) -> int:
+def _once(talk: Conversation, question: str, *, as_json: bool, line: bool = False) -> int:
     pieces = talk.ask(question)
     if as_json:
         for _ in pieces:
             pass
-        screen.as_json({k: v for k, v in vars(talk.reply).items() if k != "pieces"})
+        screen.as_json({k: v for k, v in vars(talk.reply).items() if k != "pieces"}, line=line)
         return 0
     _print(pieces)
     if sys.stderr.isatty():
@@ -90,7 +90,7 @@ def _converse(talk: Conversation, chatbot: Chatbot, *, as_json: bool) -> int:
         screen.tell(f"{chatbot.metadata.name} serves phase {serving}. Ctrl-C stops an answer, Ctrl-D ends.", "dim")
     for question in _questions(interactive=interactive):
         try:
-            _once(talk, question, as_json=as_json)
+            _once(talk, question, as_json=as_json, line=True)
             code = 0
         except AskError as error:
             screen.tell(f"error: {error}", "red")

@@ -1,6 +1,5 @@
 """`kubectl chatbot logs`."""
 
-import json
 from collections.abc import Iterable
 
 from kubectl_chatbot import gather, screen
@@ -39,7 +38,7 @@ def run(
 def _print(line: Line, known: list[Source], *, times: bool, as_json: bool) -> None:
     if as_json:
         source = {"pod": line.source.pod, "container": line.source.container}
-        print(json.dumps({"time": line.at, **source, "line": line.text}), flush=True)
+        screen.as_json({"time": line.at, **source, "line": line.text}, line=True)
         return
     said = label(line.source, known)
     out = screen.console()

@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kubectl_chatbot import screen
-from kubectl_chatbot.cli import cli
+from kubectl_chatbot import cli, screen
+from kubectl_chatbot.__main__ import complete
 from kubectl_chatbot.findings import failed, ok
 
 NOWHERE = {
@@ -23,12 +24,26 @@ NOWHERE = {
 }
 
 
-def run(*arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+Ended = tuple[int, str]
+
+
+@pytest.fixture
+def inside(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """The tool in this process: its exit code, and all that it has printed."""
+
+    def call(*arguments: str) -> Ended:
+        code = cli.run(list(arguments))
+        return code, "".join(capsys.readouterr())
+
+    return call
+
+
+def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """The tool in a process of its own, without any cluster unless KUBECONFIG names one."""
     clean = {k: v for k, v in os.environ.items() if k not in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST")}
     return subprocess.run(
         [sys.executable, "-m", "kubectl_chatbot", *arguments],
-        input=stdin,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=60,
@@ -56,30 +71,30 @@ def test_no_cluster_is_known() -> None:
 @pytest.mark.parametrize(
     "command", [["status"], ["ask", "demo", "hi"], ["switch", "hf"], ["logs"], ["doctor"], ["cost"]]
 )
-def test_a_cluster_that_does_not_answer(nowhere: str, command: list[str]) -> None:
-    ended = run(*command, "--kubeconfig", nowhere)
-    assert ended.returncode == 3, ended.stderr
-    assert "no answer from http://127.0.0.1:1" in ended.stderr
-    assert len(ended.stderr.splitlines()) == 1
+def test_a_cluster_that_does_not_answer(inside: Callable[..., Ended], nowhere: str, command: list[str]) -> None:
+    code, said = inside(*command, "--kubeconfig", nowhere)
+    assert code == 3, said
+    assert said.startswith("error: no answer from http://127.0.0.1:1")
+    assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
     "arguments",
     [["nonsense"], ["switch"], ["switch", "cloud"], ["status", "--nope"], ["cost", "--prices", "/nonexistent"]],
 )
-def test_wrong_arguments(arguments: list[str]) -> None:
-    ended = run(*arguments)
-    assert ended.returncode == 2
-    assert "Error: " in ended.stderr
+def test_wrong_arguments(inside: Callable[..., Ended], arguments: list[str]) -> None:
+    code, said = inside(*arguments)
+    assert code == 2
+    assert "Error: " in said
 
 
 def test_an_api_key_is_never_an_argument() -> None:
-    assert not [o for o in cli.commands["ask"].params if "--api-key" in o.opts]
+    assert not [o for o in cli.cli.commands["ask"].params if "--api-key" in o.opts]
 
 
-def test_every_exit_code_is_in_the_help_and_in_the_page() -> None:
+def test_every_exit_code_is_in_the_help_and_in_the_page(inside: Callable[..., Ended]) -> None:
     page = (Path(__file__).resolve().parents[3] / "docs/kubectl.md").read_text()
-    told = run("--help").stdout
+    _, told = inside("--help")
     for code in ("0", "1", "2", "3", "4", "130"):
         assert f"\n    {code} " in told
         assert f"\n| {code} |" in page
@@ -89,20 +104,19 @@ def test_every_exit_code_is_in_the_help_and_in_the_page() -> None:
     ("words", "offered"),
     [(["sw"], ["switch"]), (["switch", ""], ["mock", "hf", "local"]), (["logs", "--component", "w"], ["web"])],
 )
-def test_kubectl_is_told_what_completes_a_line(words: list[str], offered: list[str]) -> None:
-    told = subprocess.run(
-        [sys.executable, "-c", "from kubectl_chatbot.__main__ import complete; complete()", *words],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
+def test_kubectl_is_told_what_completes_a_line(
+    words: list[str], offered: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kubectl_complete-chatbot", *words])
+    complete()
+    told = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[0] for line in told[:-1]] == offered
     assert told[-1] == ":4"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_script_for_each_shell(shell: str) -> None:
-    assert "kubectl-chatbot" in run("completion", shell).stdout
+def test_a_script_for_each_shell(inside: Callable[..., Ended], shell: str) -> None:
+    assert "kubectl-chatbot" in inside("completion", shell)[1]
 
 
 def test_elsewhere_than_on_a_terminal_nothing_is_coloured_broken_or_padded(capsys: pytest.CaptureFixture[str]) -> None:
