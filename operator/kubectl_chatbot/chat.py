@@ -30,6 +30,13 @@ _HOST = "http://pod"
 Dial = Callable[[], socket.socket]
 
 
+class NoPod(AskError):
+    """There is no connection to a pod; the message says why."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(UNREACHABLE, message)
+
+
 class _Connection(http.client.HTTPConnection):
     def __init__(self, host: str, *, dial: Dial, timeout: float) -> None:
         super().__init__(host, timeout=timeout)
@@ -80,7 +87,7 @@ class Conversation:
         try:
             yield from pieces(request, self.reply, True, self._timeout, _Handler(self._dial), without_proxy)
         except AskError as error:
-            if error.code == UNREACHABLE:
+            if error.code == UNREACHABLE and not isinstance(error, NoPod):
                 raise AskError(UNREACHABLE, "the pod did not answer; kubectl chatbot status says how it is") from None
             if error.code == REFUSED and error.status == 401:
                 told = f"{error} Give one by --api-key-file, --api-key-prompt or {KEY_VARIABLE}"

@@ -3,6 +3,7 @@ what a Chatbot is."""
 
 import json
 import os
+import re
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,9 @@ MANAGER = "kubectl-chatbot"
 MERGE = "application/merge-patch+json"
 PAGE = 500
 _SECONDS = 30
+_HANDSHAKE = re.compile(r"Handshake status (\d+ [\w ]+?) -")
+"""How websocket-client tells of an answer that is no upgrade, before it quotes all of it."""
+
 _FORWARD_THREAD = "Kubernetes port forward proxy"
 
 
@@ -86,7 +90,8 @@ class Client:
             call = CoreV1Api(self._api).connect_get_namespaced_pod_portforward
             forward = portforward(call, pod, namespace, ports=str(port))
         except ApiException as error:
-            raise Transient(f"port-forward to pod {pod}: {error.reason}") from None
+            said = _HANDSHAKE.search(str(error.reason))
+            raise Transient(f"port-forward to pod {pod}: {said[1] if said else error.reason}") from None
         connection: socket.socket = forward.socket(port)
         return connection
 

@@ -25,7 +25,7 @@ from tests.control_plane.conftest import Operated
 from tests.support.chatbot import Bot, audit
 from tests.support.kubelet import Kubelet, kubelet_on
 from tests.support.operator import account_kubeconfig, wait_for
-from tests.support.runtime_process import RuntimeProcess
+from tests.support.runtime_process import FAST, RuntimeProcess
 
 CANARY = "hf_canary0123456789"
 OUTSIDE = {"expose": {"type": "LoadBalancer"}, "access": {"mode": "Anonymous"}}
@@ -48,8 +48,10 @@ Tool = Callable[..., Ended]
 
 
 @pytest.fixture(scope="module")
-def runtime() -> Iterator[RuntimeProcess]:
-    with RuntimeProcess(phase="mock") as process:
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeProcess]:
+    settings = tmp_path_factory.mktemp("runtime") / "settings.json"
+    settings.write_text(json.dumps(FAST))
+    with RuntimeProcess(phase="mock", settings_file=settings) as process:
         yield process
 
 
@@ -170,7 +172,7 @@ def test_an_api_key_comes_from_the_environment_or_a_file_and_is_never_shown(
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys/alice").write_text(CANARY)
     (tmp_path / "key").write_text(f"{CANARY}\n")
-    (tmp_path / "settings.json").write_text(json.dumps({"access": {"mode": "APIKey"}}))
+    (tmp_path / "settings.json").write_text(json.dumps({"mock": FAST["mock"], "access": {"mode": "APIKey"}}))
     guard = {"settings_file": tmp_path / "settings.json", "keys_dir": tmp_path / "keys"}
     with RuntimeProcess(phase="mock", **guard) as guarded:
         for pod in backend_pods(bot):
@@ -206,7 +208,7 @@ class Terminal:
     """The tool on a terminal of its own."""
 
     def __init__(self, operated: Operated, *arguments: str) -> None:
-        self.shown = ""
+        self.shown, self._read = "", ""
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
             env = os.environ | {"KUBECONFIG": str(operated.access.kubeconfig), "TERM": "xterm"}
@@ -214,12 +216,13 @@ class Terminal:
 
     def until(self, text: str, seconds: float = 20) -> None:
         """Read until it shows this, after what was waited for before."""
-        end, read = time.monotonic() + seconds, ""
-        while text not in read:
-            assert time.monotonic() < end, f"{text!r} is not shown: {read!r}"
+        end = time.monotonic() + seconds
+        while text not in self._read:
+            assert time.monotonic() < end, f"{text!r} is not shown: {self._read!r}"
             if select.select([self._fd], [], [], 0.1)[0]:
-                read += os.read(self._fd, 65_536).decode()
-        self.shown += read
+                self._read += os.read(self._fd, 65_536).decode()
+        seen, found, self._read = self._read.partition(text)
+        self.shown += seen + found
 
     def type(self, text: str) -> None:
         os.write(self._fd, text.encode())
@@ -231,6 +234,7 @@ class Terminal:
                 self.shown += data.decode()
         except OSError:  # the other side is closed
             pass
+        self.shown += self._read
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
@@ -352,9 +356,9 @@ def test_a_switch_that_does_not_get_there_ends_with_the_reason(operated: Operate
     bot.create(hf={"resources": {"requests": {"cpu": "1000"}}}).wait_ready()
     token(bot)
     assert "No node is large enough" in tool("switch", "hf", "demo").out
-    late = tool("switch", "hf", "demo", "--force", "--timeout", "4")
+    late = tool("switch", "hf", "demo", "--force", "--timeout", "2")
     assert late.code == 1
-    assert "not within 4 s" in late.err
+    assert "not within 2 s" in late.err
     assert "mock serves meanwhile" in late.err
     assert bot.status()["servingPhase"] == "mock"
     waiting = process(operated, "switch", "hf", "demo", "-n", bot.namespace)
@@ -397,6 +401,10 @@ def test_who_may_read_little_is_told_what_is_not_known(
     refused = tool("switch", "local", "demo")
     assert refused.code == 1
     assert "cannot list resource" in refused.err
+    bot.wait_ready()
+    silent = tool("ask", "demo", "hello")
+    assert silent.code == 3
+    assert silent.err.endswith("403 Forbidden\n")
 
 
 def test_the_cost_is_that_of_the_status_and_by_the_operators_prices(bot: Bot, tool: Tool, tmp_path: Path) -> None:

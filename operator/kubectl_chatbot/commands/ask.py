@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chatbot_operator.api import Chatbot
+from chatbot_operator.cluster import ClusterError
 from chatbot_operator.desired.service import HTTP_PORT
 from chatbot_operator.kinds import POD
 from chatbot_operator.names import CHATBOT_LABEL
-from chatbot_runtime.ask import UNREACHABLE, AskError
+from chatbot_runtime.ask import AskError
 from kubectl_chatbot import gather, pods, screen, status
-from kubectl_chatbot.chat import Conversation, Dial, api_key
+from kubectl_chatbot.chat import Conversation, Dial, NoPod, api_key
 from kubectl_chatbot.client import Client
 
 STOPPED = 130
@@ -54,10 +55,16 @@ def _dial(client: Client, chatbot: Chatbot) -> Dial:
         serving = gather.parsed(gather.raw_chatbot(client, namespace, name)).status.serving_phase
         names = pods.answering(found, serving)
         if not names:
-            raise AskError(UNREACHABLE, f"no backend pod of {name} is ready. See: kubectl chatbot status {name}")
+            raise NoPod(f"no backend pod of {name} is ready. See: kubectl chatbot status {name}")
         return client.dial(namespace, names[0], HTTP_PORT)
 
-    return dial
+    def reached() -> socket.socket:
+        try:
+            return dial()
+        except ClusterError as error:
+            raise NoPod(error.message) from None
+
+    return reached
 
 
 def _once(talk: Conversation, question: str, *, as_json: bool, line: bool = False) -> int:
