@@ -25,7 +25,8 @@ def one(client: Client, namespace: str, name: str, phase: Phase | None, prices: 
         screen.as_json({**about, "currency": currency, "items": items, "monthly": _text(total)})
         return 0
     rows = [(x.item, str(x.count), x.each, _text(x.amount)) for x in lines]
-    screen.table(("ITEM", "COUNT", "EACH", f"{currency} A MONTH"), [*rows, ("sum", "", "", _text(total))])
+    head = ("ITEM", "COUNT", "EACH", f"{currency} A MONTH")
+    screen.table(head, [*rows, ("sum", "", "", _text(total))], right=(head[1], head[-1]))
     screen.say("\nAt the fewest pods; without what a hosted provider charges for answers.")
     return 0
 
@@ -42,7 +43,7 @@ def all_of(client: Client, namespace: str | None, prices: str | None, *, as_json
         return 0
     shown = [(s, n, p, _text(m)) for s, n, p, m in rows]
     head = ("NAMESPACE", "NAME", "PHASE", f"{rates.currency} A MONTH")
-    screen.table(head, [*shown, ("sum", "", "", _text(total))])
+    screen.table(head, [*shown, ("sum", "", "", _text(total))], right=head[-1:])
     return 0
 
 

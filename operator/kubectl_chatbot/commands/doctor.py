@@ -2,11 +2,14 @@
 
 from datetime import UTC, datetime
 
+from chatbot_operator.cluster import Forbidden
+from chatbot_operator.kinds import Key, RawObject
+from chatbot_operator.store import Snapshot
 from kubectl_chatbot import gather, screen
 from kubectl_chatbot.client import Client
 from kubectl_chatbot.cluster_checks import cluster_findings
-from kubectl_chatbot.findings import Finding, any_failed
-from kubectl_chatbot.forecast import context_of
+from kubectl_chatbot.findings import Finding, Unknown, any_failed, unknown
+from kubectl_chatbot.forecast import World, context_of
 from kubectl_chatbot.health import chatbot_findings
 from kubectl_chatbot.settings import known_settings
 
@@ -24,8 +27,9 @@ def run(client: Client, namespace: str, name: str | None, *, as_json: bool) -> i
     settings = known_settings(facts.operators, namespace)
     found = {"": cluster_findings(facts, namespace)}
     for raw, chatbot in zip(raws, chatbots, strict=True):
-        context = context_of(chatbot, gather.world(client, raw), settings, datetime.now(UTC))
-        found[chatbot.metadata.name] = chatbot_findings(context, facts)
+        world, unread = _world(client, raw)
+        context = context_of(chatbot, world, settings, datetime.now(UTC))
+        found[chatbot.metadata.name] = [*unread, *chatbot_findings(context, facts)]
     wrong = any(any_failed(findings) for findings in found.values())
     if as_json:
         screen.as_json({"ok": not wrong, "cluster": _plain(found.pop("")), "chatbots": _named(found)})
@@ -34,6 +38,17 @@ def run(client: Client, namespace: str, name: str | None, *, as_json: bool) -> i
             screen.say(("\n" if index else "") + (f"Chatbot {namespace}/{about}" if about else "Cluster"))
             screen.findings(findings)
     return 1 if wrong else 0
+
+
+def _world(client: Client, raw: RawObject) -> tuple[World, list[Finding]]:
+    """The Chatbot's children; without them, where they may not be read, some things are not known."""
+    try:
+        return gather.world(client, raw), []
+    except Forbidden as error:
+        key = Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
+        return World(Snapshot(key, raw, {}, {})), [
+            unknown("objects", Unknown(f"You may not read them: {error.message}"))
+        ]
 
 
 def _named(found: dict[str, list[Finding]]) -> dict[str, object]:
