@@ -13,6 +13,7 @@ from chatbot_operator.units import cpu_text, memory_text, quantity
 from kubectl_chatbot.findings import Finding, failed, ok, warning
 
 Amounts = Mapping[str, Decimal]
+_OF_CLAIM = ("persistentvolumeclaims", "requests.storage")
 
 
 def pod_request(spec: ChatbotSpec) -> dict[str, Decimal]:
@@ -123,10 +124,11 @@ def quota_finding(chatbot: Chatbot, quotas: Sequence[RawObject], *, claim_there:
             left = quantity(hard) - quantity(status.get("used", {}).get(name, "0"))
             if wanted.get(name, Decimal(0)) > left:
                 needs, has = _amount(name, wanted[name]), _amount(name, max(left, Decimal(0)))
+                whose = "the claim of the weights" if name in _OF_CLAIM else "one more pod"
                 return failed(
                     "quota",
-                    f"ResourceQuota {quota['metadata']['name']} leaves {name} {has}, and {needs} are needed for one "
-                    "more pod or the claim of the weights. Raise it, or lower the requests.",
+                    f"ResourceQuota {quota['metadata']['name']}, {name}: {has} left, and {whose} needs {needs}. "
+                    "Raise it, or lower the requests.",
                 )
     return ok("quota", "Leaves room for one more pod, as a change of the pods needs.")
 

@@ -173,8 +173,8 @@ def test_an_api_key_comes_from_the_environment_or_a_file_and_is_never_shown(
     (tmp_path / "keys/alice").write_text(CANARY)
     (tmp_path / "key").write_text(f"{CANARY}\n")
     (tmp_path / "settings.json").write_text(json.dumps({"mock": FAST["mock"], "access": {"mode": "APIKey"}}))
-    guard = {"settings_file": tmp_path / "settings.json", "keys_dir": tmp_path / "keys"}
-    with RuntimeProcess(phase="mock", **guard) as guarded:
+    keys, settings = tmp_path / "keys", tmp_path / "settings.json"
+    with RuntimeProcess(phase="mock", settings_file=settings, keys_dir=keys) as guarded:
         for pod in backend_pods(bot):
             kubelet.targets[pod] = ("127.0.0.1", guarded.port)
         without = tool("ask", "demo", "hello")

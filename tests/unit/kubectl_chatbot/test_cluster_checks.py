@@ -88,7 +88,7 @@ def test_the_operators_settings_are_those_of_its_environment() -> None:
 
 def test_a_file_of_prices_is_that_of_the_chart() -> None:
     found = rates(read_prices("prices: {cpu: 1, loadBalancer: 2, currency: EUR}").over(Settings()))
-    assert (found.cpu, found.balancer, found.memory, found.currency) == (Decimal("1.0"), Decimal("2.0"), 8, "EUR")
+    assert (found.cpu, found.balancer, found.memory, found.currency) == (Decimal(1), Decimal(2), Decimal(8), "EUR")
 
 
 @pytest.mark.parametrize(

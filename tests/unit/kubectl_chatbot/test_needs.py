@@ -155,10 +155,20 @@ def test_a_node_for_one_more_pod(nodes: Any, pods: Any, spec: Any, verdict: str)
     ("hard", "used", "verdict", "said"),
     [
         ({"requests.cpu": "4"}, {"requests.cpu": "2500m"}, "ok", ""),
-        ({"requests.cpu": "4"}, {"requests.cpu": "3"}, "failed", "ResourceQuota team leaves requests.cpu 1, and 1500m"),
-        ({"memory": "4Gi"}, {"memory": "1Gi"}, "failed", "memory 3Gi, and 4Gi"),
-        ({"pods": "3"}, {"pods": "3"}, "failed", "pods 0, and 1"),
-        ({"requests.storage": "10Gi"}, {}, "failed", "requests.storage 10Gi, and 20Gi"),
+        (
+            {"requests.cpu": "4"},
+            {"requests.cpu": "3"},
+            "failed",
+            "ResourceQuota team, requests.cpu: 1 left, and one more pod needs 1500m",
+        ),
+        ({"memory": "4Gi"}, {"memory": "1Gi"}, "failed", "memory: 3Gi left, and one more pod needs 4Gi"),
+        ({"pods": "3"}, {"pods": "3"}, "failed", "pods: 0 left, and one more pod needs 1"),
+        (
+            {"requests.storage": "10Gi"},
+            {},
+            "failed",
+            "requests.storage: 10Gi left, and the claim of the weights needs 20Gi",
+        ),
         ({"count/secrets": "1"}, {"count/secrets": "1"}, "ok", ""),
     ],
 )
