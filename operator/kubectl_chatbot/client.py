@@ -153,7 +153,7 @@ def _load(configuration: Configuration, kubeconfig: str | None, context: str | N
         contexts, active = contexts_in(config_file=file)  # type: ignore[no-untyped-call]
     except config.ConfigException as error:
         if kubeconfig or context or "KUBERNETES_SERVICE_HOST" not in os.environ:
-            raise NoCluster(f"{error}. Set KUBECONFIG, or use --kubeconfig and --context") from None
+            raise NoCluster(f"{str(error).rstrip('.')}. Set KUBECONFIG, or use --kubeconfig and --context") from None
         load_pod(client_configuration=configuration)  # type: ignore[no-untyped-call]
         return "default"
     chosen = next((c for c in contexts if c["name"] == context), active)
