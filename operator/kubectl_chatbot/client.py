@@ -11,9 +11,8 @@ from typing import Any
 
 import urllib3
 from kubernetes import config
-from kubernetes.client import ApiClient, Configuration, CoreV1Api
+from kubernetes.client import ApiClient, Configuration
 from kubernetes.client.exceptions import ApiException
-from kubernetes.stream import portforward
 
 from chatbot_operator.cluster import Transient
 from chatbot_operator.kinds import POD, Kind, RawObject, Ref
@@ -85,6 +84,10 @@ class Client:
 
     def dial(self, namespace: str, pod: str, port: int) -> socket.socket:
         """A connection to a pod's port, through the API server."""
+        # Here, since its models take half a second to import.
+        from kubernetes.client import CoreV1Api
+        from kubernetes.stream import portforward
+
         threading.excepthook = _quietly
         try:
             call = CoreV1Api(self._api).connect_get_namespaced_pod_portforward
