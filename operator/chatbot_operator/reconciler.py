@@ -69,8 +69,6 @@ class _Memory:
     alike: dict[Ref, tuple[str, RawObject]] = field(default_factory=dict)
     """What we wanted of a child when it was compared last, and the child: it was as wanted."""
     problems: dict[Ref, WriteProblem] = field(default_factory=dict)
-    overtaken: Ref | None = None
-    """Whose write came after somebody else's in the last reconcile."""
     complaints: dict[str, str] = field(default_factory=dict)
     looked_at: float | None = None
     held: tuple[bool, float] | None = None
@@ -207,20 +205,12 @@ class Reconciler:
     async def _carry_out(self, key: Key, chatbot: Chatbot, actions: Sequence[Action], memory: _Memory) -> _Round:
         result = _Round()
         memory.paced, memory.problems = False, {}
-        overtaken, memory.overtaken = memory.overtaken, None
         for action in actions:
             try:
                 result.changed |= await self._do(key, chatbot, action, memory)
             except Terminating:
                 log.info("namespace is being deleted", extra={"chatbot": str(key)})
                 result.final = True
-                return result
-            except Conflict as error:
-                result.failed, memory.overtaken = True, action.ref
-                log.info("%s: %s", action.ref, error.message, extra={"chatbot": str(key)})
-                if action.ref == overtaken:  # once is how the API works, and nothing to tell people
-                    problem = WriteProblem(type(error).__name__, error.message, error.verb, error.resource)
-                    memory.problems[action.ref] = problem
                 return result
             except ClusterError as error:
                 problem = WriteProblem(type(error).__name__, error.message, error.verb, error.resource)

@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 
 from chatbot_operator import names
-from chatbot_operator.api import Condition
 from chatbot_operator.cluster import ClusterError, Conflict, Forbidden, Invalid, Terminating, Throttled, Transient
 from chatbot_operator.kinds import AUTOSCALER, CONFIG_MAP, DEPLOYMENT, SERVICE, Ref
 from chatbot_operator.leader import NotLeader
-from chatbot_operator.reconciler import GOING_SECONDS, PROGRESS_SECONDS
+from chatbot_operator.reconciler import GOING_SECONDS
 from tests.support.simulated_world import KEY, REF, World, settled
 
 BACKEND = Ref(DEPLOYMENT, KEY.namespace, names.backend(KEY.name))
@@ -17,17 +16,9 @@ SERVICE_REF = Ref(SERVICE, *KEY)
 
 
 def reason(world: World) -> str:
-    return ready(world).reason
-
-
-def message(world: World) -> str:
-    return ready(world).message
-
-
-def ready(world: World) -> Condition:
-    found = world.chatbot.status.condition("Ready")
-    assert found is not None
-    return found
+    ready = world.chatbot.status.condition("Ready")
+    assert ready is not None
+    return ready.reason
 
 
 def event_reasons(world: World) -> list[str]:
@@ -193,21 +184,6 @@ async def test_trouble_of_the_infrastructure_is_a_retry_and_no_reason(error: Clu
     outcome = await world.reconcile()
     assert outcome.failed
     assert outcome.retry_after == (9 if isinstance(error, Throttled) else None)
-    world.api.before = lambda *_: None
-    await world.settle()
-    assert reason(world) == "Serving"
-
-
-async def test_a_write_that_others_overtook_is_told_only_when_it_happens_again() -> None:
-    world = World({"phase": "mock"})
-    refuse(world, SERVICE_REF, Conflict("modified"))
-    assert (await world.reconcile()).failed
-    assert "modified" not in message(world)
-    for _ in range(2):  # a change of status is held back, but no longer than this
-        world.seconds += PROGRESS_SECONDS
-        world.deliver()
-        assert (await world.reconcile()).failed
-    assert "modified" in message(world)
     world.api.before = lambda *_: None
     await world.settle()
     assert reason(world) == "Serving"
