@@ -43,6 +43,18 @@ def test_programs_of_one_family_have_keys_of_their_own() -> None:
     assert build_key(PROGRAMS["kubelet"], sources, GO) != build_key(PROGRAMS["kubectl"], sources, GO)
 
 
+def test_a_build_tag_changes_the_key() -> None:
+    program, sources = PROGRAMS["promtool"], family_sources("promtool")
+    assert build_key(dataclasses.replace(program, tags=""), sources, GO) != build_key(program, sources, GO)
+    assert "-tags=remove_all_sd" in program.flags
+
+
+def test_helm_3_stands_for_the_kubernetes_that_its_client_is_of() -> None:
+    flags = linker_flags("helm3", "require helm.sh/helm/v3 v3.22.0\nrequire k8s.io/client-go v0.37.0\n")
+    assert "-X helm.sh/helm/v3/internal/version.version=v3.22.0" in flags
+    assert "-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=37" in flags
+
+
 def test_kubernetes_reports_the_version_that_its_module_file_requires() -> None:
     flags = linker_flags("kubernetes", "require k8s.io/kubernetes v1.36.1\n")
     assert "-X k8s.io/component-base/version.gitVersion=v1.36.1" in flags
