@@ -5,7 +5,8 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 
-.PHONY: help up down test lint unit web control-plane chart checkov security node node-load faults mutants format generate lock clean
+# A folder is called docs, another web.
+.PHONY: help images sizes docs up down test lint unit web control-plane chart checkov security node node-load faults mutants format generate lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -18,8 +19,8 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-up: $(STAMP) ## From a bare machine to a chatbot that answers; again: bring changed code in
-	@$(RUN) -m devcluster.demo
+up: $(STAMP) ## From a bare machine to a chatbot that answers; again: bring changed code in; KIND=1: on kind
+	@$(RUN) -m devcluster.demo $(if $(KIND),--engine kind)
 
 down: $(STAMP) ## Remove the cluster and everything that `make up` made
 	@$(RUN) -m devcluster down
@@ -52,6 +53,15 @@ $(CHECKOV)/.installed: requirements/checkov.txt
 
 checkov: $(STAMP) $(CHECKOV)/.installed ## Checkov on the chart and on what the operator makes (seconds, after an install of 300 MB)
 	@$(RUN) -m tests.chart.checkov $(CHECKOV)/bin/checkov
+
+REGISTRY ?= localhost
+TAG ?= dev
+images: $(STAMP) ## All images by Docker or Podman; REGISTRY=… TAG=… PLATFORMS=linux/amd64,linux/arm64 PUSH=1 PIN=1
+	@$(RUN) -m devcluster.dockerfiles --registry $(REGISTRY) --tag $(TAG) --platforms "$(PLATFORMS)" \
+		$(if $(PUSH),--push) $(if $(PIN),--pin)
+
+sizes: $(STAMP) ## Measure the images and write their sizes into the README
+	@$(RUN) -m devcluster.images.sizes
 
 format: $(STAMP) ## Format the code
 	@$(VENV)/bin/ruff format .
