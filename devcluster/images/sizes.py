@@ -63,11 +63,10 @@ def differences(said: Mapping[str, Size], measured: Mapping[str, Size]) -> list[
         if name not in said or name not in measured:
             found.append(f"{name} is only {'measured' if name in measured else 'in the README'}")
             continue
-        pairs = (("unpacked", said[name].unpacked, measured[name].unpacked),)
-        pairs += (("packed", said[name].packed, measured[name].packed),)
-        for what, old, new in pairs:
-            if abs(old - new) > max(TOLERANCE * new, MB):
-                found.append(f"{name}, {what}: {old / MB:.0f} MB in the README, {new / MB:.0f} MB measured")
+        old, new = said[name], measured[name]
+        for what, there, here in (("unpacked", old.unpacked, new.unpacked), ("packed", old.packed, new.packed)):
+            if abs(there - here) > max(TOLERANCE * here, MB):
+                found.append(f"{name}, {what}: {there / MB:.0f} MB in the README, {here / MB:.0f} MB measured")
     return found
 
 

@@ -1,13 +1,6 @@
 """A release of the chart names its images by digest. A real registry, crane and Helm; no cluster."""
 
-import io
 import re
-import shutil
-import socket
-import subprocess
-import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,66 +8,12 @@ import pytest
 import yaml
 
 from charts import release
-from devcluster.build import Programs
 from devcluster.errors import DevClusterError
-from devcluster.processes import wait_until
-from devcluster.progress import Plain
 from tests.support.helm import CHART, helm
+from tests.support.image_registry import Registry
 
 VERSION = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
 IMAGES = (*release.OURS, *release.THEIRS)
-
-
-@dataclass(frozen=True)
-class Registry:
-    address: str
-    crane: str
-
-    def put(self, name: str, folder: Path) -> str:
-        """An image of one file; its digest."""
-        layer = folder / "layer.tar"
-        with tarfile.open(layer, "w") as tar:
-            info = tarfile.TarInfo("name")
-            info.size = len(name)
-            tar.addfile(info, io.BytesIO(name.encode()))
-        target = f"{self.address}/{name}"
-        subprocess.run(
-            [self.crane, "append", "--new_layer", layer, "--new_tag", target], check=True, capture_output=True
-        )
-        return subprocess.run([self.crane, "digest", target], check=True, capture_output=True, text=True).stdout.strip()
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[Registry]:
-    crane = str(Programs(Plain()).ensure(["crane"])["crane"])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = (crane, "registry", "serve", "--address", f"127.0.0.1:{port}")
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def answers() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        wait_until("the registry answers", answers, 10.0)
-        yield Registry(f"127.0.0.1:{port}", crane)
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-
-
-@pytest.fixture
-def chart(tmp_path: Path, registry: Registry) -> Path:
-    """The chart, with the engines' images in the registry too."""
-    copy = tmp_path / "source" / CHART.name
-    shutil.copytree(CHART, copy)
-    text = (copy / "values.yaml").read_text()
-    for path, name in zip(release.THEIRS, ("ollama", "llama.cpp"), strict=True):
-        text = release.replaced(text, path, {"repository": f"{registry.address}/{name}", "tag": "1"})
-    (copy / "values.yaml").write_text(text)
-    return copy
 
 
 def at(values: Any, path: str) -> Any:
