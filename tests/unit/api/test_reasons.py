@@ -93,8 +93,8 @@ def test_every_reason_has_its_entry_in_troubleshooting_and_a_problem_says_where_
     problems = {r for text in CONDITIONS.values() for r in text.otherwise} - {
         r for r in Reason if r.remedy == "Nothing."
     }
-    for reason, entry in entries.items():
-        found = Reason(reason)
+    for found in Reason:
+        entry = entries[found.value]
         assert found.meaning in entry
         assert found.remedy in entry
         looked = re.search(r"^- Look at: (`[^`]+`(, `[^`]+`)*)$", entry, re.MULTILINE)
