@@ -64,11 +64,11 @@ $(DOCS)/.installed: requirements/docs.txt
 	@touch $@
 
 docs: $(DOCS)/.installed ## The documentation site, into site/; a link that leads nowhere is an error
-	@$(DOCS)/bin/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
 	@echo "site/index.html"
 
 docs-serve: $(DOCS)/.installed ## The same on http://127.0.0.1:8000, built again when a page changes
-	@$(DOCS)/bin/mkdocs serve --strict
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs serve --strict
 
 checkov: $(STAMP) $(CHECKOV)/.installed ## Checkov on the chart and on what the operator makes (seconds, after an install of 300 MB)
 	@$(RUN) -m tests.chart.checkov $(CHECKOV)/bin/checkov
