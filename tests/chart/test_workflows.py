@@ -1,4 +1,4 @@
-"""The workflows are sound by actionlint, and the scripts that they call do what they say. No cluster."""
+"""Workflows and Dockerfiles are sound by what reads them, and the scripts of the workflows do what they say. No cluster."""
 
 import json
 import os
@@ -13,6 +13,7 @@ import yaml
 
 from chatbot_operator.api.generated import REPOSITORY
 from devcluster.build import Programs
+from devcluster.images import description
 from devcluster.progress import Plain
 from tests.support.helm import CHART
 from tests.support.image_registry import Registry
@@ -173,3 +174,19 @@ def test_an_image_that_runs_as_root_or_holds_a_compiler_is_refused(
     assert (ended.returncode, says in ended.stderr) == (1, True)
     put(tmp_path, "docker", "print('1:1') if sys.argv[1] == 'image' else None; sys.exit('sh' in sys.argv)")
     assert script("images-start.sh", "ci", programs=tmp_path).returncode == 0
+
+
+def test_buildkit_reads_every_dockerfile_without_a_complaint_and_would_have_one(tmp_path: Path) -> None:
+    program = Programs(Plain()).ensure(["dockerfile"])["dockerfile"]
+
+    def said(*files: Path) -> tuple[int, str]:
+        ended = subprocess.run([program, *files], capture_output=True, text=True, check=False)
+        return ended.returncode, ended.stdout
+
+    assert said(*(image.dockerfile for image in description.load().values())) == (0, "")
+    broken = tmp_path / "Dockerfile"
+    broken.write_text("FROM scratch as one\nENTRYPOINT python\nRUM x\n")
+    code, text = said(broken)
+    assert code == 1
+    assert "FromAsCasing" in text
+    assert "unknown instruction: RUM" in text
