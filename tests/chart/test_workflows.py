@@ -1,4 +1,4 @@
-"""Workflows and Dockerfiles are sound by what reads them, and the scripts of the workflows do what they say. No cluster."""
+"""What reads workflows and Dockerfiles finds them sound, and the scripts do what they say. No cluster."""
 
 import json
 import os
