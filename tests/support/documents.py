@@ -17,8 +17,11 @@ from chatbot_operator.api.generated import REPOSITORY
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"<!-- (run|tested by|not run): (.+?) -->\n\Z")
 SHELLS = {"console", "bash", "sh", "shell", "dockerfile"}
-# Not the chart's README: tests/chart does what it says.
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+PAGES = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "charts/chatbot-operator/README.md",
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+]
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def test_targets_of_make_and_files_that_commands_name_exist() -> None:
 
 
 def test_no_link_of_a_page_leads_nowhere() -> None:
-    extra = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "charts/chatbot-operator/README.md", "bench/README.md")
+    extra = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "bench/README.md")
     pages = [page for page in PAGES if page.parent.name != "performance"] + [REPOSITORY / name for name in extra]
     wrong = []
     for page in pages:
