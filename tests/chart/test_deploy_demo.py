@@ -1,8 +1,10 @@
-"""The workflow that people copy, step by step on a real API server with Helm and the operator at work.
+"""The workflow that people copy, step by step on a real API server with Helm and the operator at work; then what the
+pages tell to do with Helm.
 
 Pods only seem to run there; what answers the question is a real backend on this machine."""
 
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from chatbot_operator.api.generated import REPOSITORY
 from tests.chart.conftest import Release
 from tests.support.cluster import ClusterAccess
+from tests.support.documents import every_fence
 from tests.support.helm import CHART, helm
 from tests.support.operator import FakePods, wait_for
 from tests.support.workflow import Job, load
@@ -31,7 +35,7 @@ def programs(control_plane: ClusterAccess, tmp_path_factory: pytest.TempPathFact
         'if [ "$1" != port-forward ]; then\n'
         f'  exec {control_plane.kubectl_path} "$@"\n'
         "fi\n"
-        f'ports=${{@: -1}}; cd {CHART.parents[1]} && exec {serve} --port "${{ports%%:*}}"\n'
+        f'ports=${{@: -1}}; cd {REPOSITORY} && exec {serve} --port "${{ports%%:*}}"\n'
     )
     kubectl.chmod(0o755)
     return folder
@@ -66,7 +70,7 @@ def test_its_steps_install_the_operator_make_a_chatbot_and_show_its_answer(insta
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    asked = job.run("Ask it", PORT=str(port), PYTHONPATH=str(CHART.parents[1]))
+    asked = job.run("Ask it", PORT=str(port), PYTHONPATH=str(REPOSITORY))
     assert asked.returncode == 0, asked.stderr
     assert "## demo answers" in job.summary
     assert "> This is a" in job.summary or "> Hello" in job.summary
@@ -82,6 +86,28 @@ def test_a_chatbot_that_does_not_become_ready_fails_the_step_with_its_reason(ins
     ended = job.run("Make the chatbot", NAME="other")
     assert ended.returncode == 1
     assert "EndpointNotAllowed" in ended.stdout
+
+
+def test_what_the_pages_tell_to_do_with_helm_works(installed: Release, job: Job) -> None:
+    env = {**job.environment, "HOME": str(job.folder)}  # what Helm and kubectl remember
+    typed = [fence for fence in every_fence() if (fence.mark, fence.said) == ("run", "chart")]
+    assert len(typed) > 2
+    for fence in typed:
+        for command in fence.commands:
+            ended = subprocess.run(
+                ["bash", "-c", command],
+                cwd=REPOSITORY,
+                env=env,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert ended.returncode == 0, f"{fence}: {command}\n{ended.stderr}"
+        if "allowedHosts" in " ".join(fence.commands):
+            (container,) = installed.deployment()["spec"]["template"]["spec"]["containers"]
+            assert "vllm.models.svc" in next(
+                e["value"] for e in container["env"] if e["name"].endswith("ALLOWED_HOSTS")
+            )
 
 
 def test_without_the_secret_the_first_step_says_what_to_do(job: Job) -> None:

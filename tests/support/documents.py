@@ -2,6 +2,7 @@
 
 A fence of commands is marked in the line above it:
     <!-- run: cluster -->           typed on a control plane with the operator at work, in the order of the page
+    <!-- run: chart -->             the same on one where the chart is installed, with Helm
     <!-- run: shell -->             typed in the checkout
     <!-- tested by: tests/… -->     that test does the same
     <!-- not run: why -->
@@ -16,6 +17,7 @@ from chatbot_operator.api.generated import REPOSITORY
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"<!-- (run|tested by|not run): (.+?) -->\n\Z")
+PLACES = ("cluster", "chart", "shell")
 SHELLS = {"console", "bash", "sh", "shell", "dockerfile"}
 PAGES = [
     REPOSITORY / "README.md",

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from chatbot_operator.api.generated import REPOSITORY
-from tests.support.documents import PAGES, Fence, anchors, commands, every_fence, fences, links
+from tests.support.documents import PAGES, PLACES, Fence, anchors, commands, every_fence, fences, links
 
 DOCS = REPOSITORY / "docs"
 FENCES = every_fence()
@@ -21,7 +21,7 @@ FENCES = every_fence()
 def complaint(fence: Fence) -> str:
     """What is wrong with how a fence is marked."""
     if fence.mark == "run":
-        return "" if fence.said in ("cluster", "shell") else f"run: {fence.said} is neither cluster nor shell"
+        return "" if fence.said in PLACES else f"run: {fence.said} is none of {', '.join(PLACES)}"
     if fence.mark == "tested by":
         path, _, name = fence.said.partition("::")
         if not (REPOSITORY / path).is_file():
