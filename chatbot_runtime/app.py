@@ -256,6 +256,7 @@ def _engine(
         names={m: served_name(m, config.registry) for m in config.models} if config.server == "ollama" else {},
         folder=config.models_dir,
         file=config.model_file,
+        answered_file=config.answered_file,
         load_seconds=config.load_seconds,
         context_length=config.context_length if config.server == "ollama" else 0,
         cut=metrics.prompts_cut.inc,

@@ -107,6 +107,10 @@ class Config(BaseModel):
         None, description="Folder of the models in phase `local`, to say what is in it when one is missing."
     )
     model_file: Path | None = Field(None, description="The file that the engine of phase `local` serves, if it is one.")
+    answered_file: Path | None = Field(
+        None,
+        description="File to make once the engine of phase `local` has answered; it is started again by itself then.",
+    )
     context_length: int = Field(
         0,
         ge=0,

@@ -28,8 +28,9 @@ NOT_HERE = "The model is not here yet: it is being fetched."
 class Engine:
     """Asks the engine. `names`: what it calls the models, where that is not their name.
 
-    `folder`, `file`: where the models are, and the one that it serves, if they can be seen from here. `context_length`:
-    tokens after which it cuts a prompt without a word; 0: it does not. `cut` is told of each.
+    `folder`, `file`: where the models are, and the one that it serves, if they can be seen from here. `answered_file`
+    is made after its first answer. `context_length`: tokens after which it cuts a prompt without a word; 0: it does
+    not. `cut` is told of each.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Engine:
         names: Mapping[str, str],
         folder: Path | None,
         file: Path | None,
+        answered_file: Path | None,
         load_seconds: float,
         context_length: int,
         cut: Callable[[], None],
@@ -47,6 +49,7 @@ class Engine:
         self._upstream = upstream
         self._names = names
         self._folder, self._file = folder, file
+        self._answered_file = answered_file
         self._context_length = context_length
         self._cut = cut
         self._clock = clock
@@ -73,7 +76,9 @@ class Engine:
             answer = await self._upstream.answer(replace(request, model=self._names.get(model, model)))
         except ProviderError as error:
             raise await self._noted(error, model) from None
-        self._seen_up = self.has_answered = True
+        if not self.has_answered:
+            self._seen_up = self.has_answered = True
+            await asyncio.to_thread(_made, self._answered_file)
         return Answer(model, self._watched(answer.chunks) if self._context_length else answer.chunks)
 
     async def forward(self, path: str, fields: Mapping[str, Any]) -> Forwarded:
@@ -145,6 +150,14 @@ class NoEngine:
 
     def _error(self) -> ProviderError:
         return ProviderError(self.reason, NOT_HERE, AGAIN_SECONDS)
+
+
+def _made(file: Path | None) -> None:
+    try:
+        if file is not None:
+            file.touch()
+    except OSError as error:  # its container is started anew then, not the engine alone
+        log.warning("could not note that the engine has answered", extra={"file": str(file), "error": str(error)})
 
 
 def _found(folder: Path) -> str:

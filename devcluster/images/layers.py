@@ -85,7 +85,9 @@ def sources_layer(sources: Sequence[Path], workdir: str, folder: Path) -> Path:
     digest = hashlib.sha256(f"{sys.version}\0{workdir}".encode() + Path(__file__).read_bytes())
     for source in sources:
         for path in source_files(source):
-            digest.update(f"\0{source.name}/{path.relative_to(source)}\0{path.stat().st_size}\0".encode())
+            digest.update(
+                f"\0{source.name}/{path.relative_to(source)}\0{path.stat().st_mode}\0{path.stat().st_size}\0".encode()
+            )
             digest.update(path.read_bytes())
     target = folder / f"sources-{sources[0].name}-{digest.hexdigest()[:16]}.tar"
     if target.exists():
@@ -97,7 +99,7 @@ def sources_layer(sources: Sequence[Path], workdir: str, folder: Path) -> Path:
             for path in source_files(source):
                 copy = root / source.name / path.relative_to(source)
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy)
+                shutil.copy(path, copy)  # with its mode: one may be a program
         compile_tree(root, workdir)
         unfinished = Path(work, "layer.tar")
         folder_layer(Path(work, "root"), unfinished)

@@ -27,6 +27,7 @@ DOWNLOAD = "download"
 SETTINGS_KEY = "settings.json"
 """Key of the settings' ConfigMap, and so the name of the file that pods read."""
 
+KEPT_LISTS = f"{GROUP}/kept-lists"
 TEMPLATE_INPUTS = f"{GROUP}/template-inputs"
 APPLIED_HASH = f"{GROUP}/applied-hash"
 CONF_HASH = f"{GROUP}/nginx-conf"

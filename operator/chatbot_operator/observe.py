@@ -287,6 +287,7 @@ def _job(obj: RawObject, pods: tuple[Pod, ...]) -> Job:
         applied_hash=applied_hash(obj),
         retry=_annotation(obj, names.RETRY),
         capacity=_annotation(obj, names.CAPACITY),
+        kept_lists=tuple(filter(None, _annotation(obj, names.KEPT_LISTS).split(","))),
         pods=pods,
         result=next((r for p in reversed(pods) if p.ended and (r := _last_words(p))), None),
     )

@@ -134,6 +134,8 @@ class Job:
     retry: str
     capacity: str
     """Of the volume, as it was when the Job was made."""
+    kept_lists: tuple[str, ...] = ()
+    """Lists of models that pods served when the Job was made."""
     pods: tuple[Pod, ...] = ()
     """Its pods, the oldest first."""
     result: DownloadResult | None = None

@@ -156,7 +156,8 @@ def _download(
         claim=claim.ref.name,
         claim_uid=claim.uid,
         capacity=job.capacity if job and job.state == "running" else claim.capacity or claim.size,
-        serving=migration.lists_kept,
+        # That an old pod has gone meanwhile is no reason to hope for more.
+        serving=job.kept_lists if job and job.state == "failed" else migration.lists_kept,
     )
     if job is None:
         yield Apply(body)

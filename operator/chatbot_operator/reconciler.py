@@ -53,7 +53,7 @@ SURE_SECONDS = 0.3
 """Events of two objects may come in another order than they happened, by as much as Kopf gathers them: a pod that goes
 may be seen before the one that took its place."""
 
-PROGRESS_SECONDS = 10.0
+PROGRESS_SECONDS = 8.0
 """Least time between two writes of nothing but how far a download is."""
 
 LOOKED_AT_ONCE = 3

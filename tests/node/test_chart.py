@@ -26,6 +26,9 @@ def test_helm_test_shows_the_answer_of_the_chatbot_that_it_made(chart: ClusterAc
 def test_helm_test_fails_when_nobody_makes_the_chatbot_answer(chart: ClusterAccess) -> None:
     environment = dict(chart.environment)
     demo.install(environment, chart.images, Plain(), ("replicas=0", "test.waitSeconds=5"))
+    # Helm does not wait for what goes, and a pod that goes still operates.
+    gone = ("wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=chatbot-operator", "--timeout=60s")
+    chart.kubectl("-n", NAMESPACE, *gone, timeout=70)
     try:
         ended = helm("helm", environment).run(*TEST)
         assert ended.returncode != 0

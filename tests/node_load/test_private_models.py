@@ -19,6 +19,8 @@ from tests.support.private import (
     MOCK,
     SMALL,
     answers_of,
+    asked_all_along,
+    end_engine,
     fill,
     job,
     local,
@@ -52,24 +54,22 @@ def test_a_model_that_is_here_is_not_fetched_again_by_new_pods_and_nobody_gets_a
     assert [c["metadata"]["uid"] for c in bot.get("pvc")["items"]] == [claim["metadata"]["uid"]]
 
 
-def test_the_engine_dies_and_comes_back_and_the_pod_stays(bot: Bot, hub: ModelHub, engine: str) -> None:
-    model = reference("org/tiny")
+def test_the_engine_dies_and_is_started_again_beside_a_runtime_that_always_says_so(
+    bot: Bot, hub: ModelHub, engine: str
+) -> None:
+    well = (reference("org/tiny"), SENTENCES["org/tiny"])
     serve_local(bot, local(engine))
     (pod,) = pods(bot)
-    # A first process takes no signal of its own container that it has no handler for: the second ends it at once.
-    twice = "import os, signal\nfor _ in range(2): os.kill(1, signal.SIGTERM)"
-    bot.kubectl("exec", pod["metadata"]["name"], "-c", "engine", "--", "python", "-c", twice, check=False)
-
-    def restarted() -> bool:
-        (found,) = pods(bot)
-        (status,) = found["status"]["initContainerStatuses"]
-        return bool(status["restartCount"])
-
-    wait_for("the engine is started anew", restarted, 30)
-    wait_for("the model answers again", lambda: say(bot)[0] == model, 30)
+    with asked_all_along(bot) as seen:
+        for _ in range(3):
+            end_engine(bot, pod)
+            wait_for("the model answers again", lambda: say(bot) == well, 30)
+    assert well in seen
+    assert seen - {well} <= {("", "engine_down"), ("", "model_not_ready")}
     (found,) = pods(bot)
     assert found["metadata"]["uid"] == pod["metadata"]["uid"]
-    assert found["status"]["containerStatuses"][0]["restartCount"] == 0
+    statuses = [*found["status"]["containerStatuses"], *found["status"]["initContainerStatuses"]]
+    assert [status["restartCount"] for status in statuses] == [0, 0]
     bot.wait_ready(40)
 
 

@@ -177,8 +177,12 @@ def ollama(access: ClusterAccess) -> str:
         folder.mkdir()
         for name in ("ollama_server.py", "ollama_pull.py", "ollama_registry.py"):
             shutil.copy(HERE / name, folder)
-        command = ("python", f"{OLLAMA_FOLDER}/ollama_server.py")
-        image = replace(runtime, name="test-ollama", sources=(folder,), entrypoint=command)
+        program = folder / "ollama"
+        program.write_text(f'#!/bin/sh\nexec python {runtime.workdir}/{OLLAMA_FOLDER}/ollama_server.py "$@"\n')
+        program.chmod(0o755)
+        path = f"{runtime.workdir}/{OLLAMA_FOLDER}:/usr/local/bin:/usr/bin:/bin"
+        environment = {**runtime.environment, "PATH": path}
+        image = replace(runtime, name="test-ollama", sources=(folder,), entrypoint=("ollama",), environment=environment)
         return _loaded(access, build_described(image, Plain(), cache_dir() / "images"))
 
 

@@ -5,6 +5,7 @@ No test logic here.
 
 import base64
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -72,6 +73,25 @@ def answers_of(bot: Bot, model: str, timeout: float) -> list[tuple[str, str]]:
     return seen
 
 
+@contextmanager
+def asked_all_along(bot: Bot) -> Iterator[set[tuple[str, str]]]:
+    """All different answers of this block, to questions one after the other."""
+    seen: set[tuple[str, str]] = set()
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            seen.add(say(bot))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        asking.join()
+
+
 def job(bot: Bot) -> dict[str, Any]:
     """The Job of the download; nothing if there is none."""
     found = bot.get("jobs")["items"]
@@ -82,6 +102,18 @@ def pods(bot: Bot) -> list[dict[str, Any]]:
     """The backend's pods, without those that are going."""
     found: list[dict[str, Any]] = bot.get("pods", "-l", "app.kubernetes.io/component=backend")["items"]
     return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+
+def end_engine(bot: Bot, pod: dict[str, Any]) -> None:
+    """Kills the engine in its container, and waits until it is said to be started again."""
+    container = (pod["metadata"]["name"], "-c", "engine")
+
+    def ends() -> int:
+        return bot.kubectl("logs", *container).count("ended with status 137; it is started again")
+
+    before = ends()
+    bot.kubectl("exec", *container, "--", "sh", "-c", "kill -KILL $(cat /proc/1/task/1/children)")
+    wait_for("the engine is started again", lambda: ends() == before + 1, 10)
 
 
 @contextmanager

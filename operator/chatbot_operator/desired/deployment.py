@@ -80,7 +80,7 @@ def backend_template(chatbot: Chatbot, settings: Settings, *, with_engine: bool 
             "securityContext": pod_security(USER),
             **beside,
             "containers": [_runtime(chatbot, settings, own_revision)],
-            "volumes": [*_volumes(chatbot), *(_engine_volumes(chatbot) if local else ())],
+            "volumes": [*_volumes(chatbot), *(engine.volumes(chatbot) if local else ())],
             **placement(chatbot, BACKEND),
             **together,
         },
@@ -110,8 +110,7 @@ def _runtime(chatbot: Chatbot, settings: Settings, own_revision: str) -> dict[st
         env |= {"CHATBOT_MODELS": ",".join(chatbot.spec.local.models), "CHATBOT_SERVER": "none"}
     elif chatbot.spec.phase == "local":
         env |= engine.runtime_environment(chatbot)
-        if volume := engine.models_volume(chatbot):
-            mounts.append(engine.models_mount(chatbot.spec.local, volume))
+        mounts += engine.runtime_mounts(chatbot)
     if chatbot.spec.phase == "hf":
         env |= _hf_environment(chatbot)
         mounts.append({"name": "token", "mountPath": _TOKEN_FOLDER, "readOnly": True})
@@ -142,12 +141,6 @@ def _runtime_resources(chatbot: Chatbot) -> dict[str, Any]:
     if chatbot.spec.phase == "local":
         return engine.runtime_resources()
     return resources(effective.backend_resources(chatbot.spec, chatbot.spec.phase))
-
-
-def _engine_volumes(chatbot: Chatbot) -> list[dict[str, Any]]:
-    """The weights, and what an engine writes of its own accord."""
-    weights = engine.models_volume(chatbot)
-    return [*([weights] if weights else ()), {"name": "engine-home", "emptyDir": {"sizeLimit": "64Mi"}}]
 
 
 def _hf_environment(chatbot: Chatbot) -> dict[str, str]:

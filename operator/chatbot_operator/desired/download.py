@@ -60,6 +60,7 @@ def download_job(
         names.CLAIM_UID: claim_uid,
         names.CAPACITY: capacity,
         names.LIST_HASH: hashed,
+        names.KEPT_LISTS: ",".join(sorted(serving)),
         names.RETRY: chatbot.metadata.annotations.get(names.RETRY, ""),
     }
     return child(chatbot, JOB, names.download(name, hashed), DOWNLOAD, {"spec": body}, annotations)

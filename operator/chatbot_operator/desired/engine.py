@@ -12,6 +12,7 @@ from typing import Any
 
 from chatbot_operator import effective, names
 from chatbot_operator.api import Chatbot, LocalSpec, Resources
+from chatbot_operator.desired import engine_start
 from chatbot_operator.settings import Settings
 from chatbot_operator.units import cpu_text, memory_text, quantity
 from chatbot_runtime.references import parse_hf, stored_path
@@ -22,6 +23,9 @@ MODELS = "models"
 """Name of the volume of the weights."""
 MODELS_FOLDER = PurePosixPath("/models")
 HOME = "/home/engine"
+HOME_VOLUME = "engine-home"
+_SEEN_HOME = "/engine"
+"""Where the runtime sees it."""
 OLLAMA_PORT = 11434
 LLAMA_PORT = 8081
 MAX_QUEUE = 64
@@ -67,7 +71,7 @@ def engine_container(chatbot: Chatbot, settings: Settings, security: Mapping[str
     image, policy = engine_image(chatbot, settings)
     if local.gpu:
         shares["limits"][local.gpu.resource_name] = str(local.gpu.count)
-    mounts = [{"name": "engine-home", "mountPath": HOME}]
+    mounts = [{"name": HOME_VOLUME, "mountPath": HOME}]
     if volume := models_volume(chatbot):
         mounts.append(models_mount(local, volume))
     return {
@@ -75,6 +79,7 @@ def engine_container(chatbot: Chatbot, settings: Settings, security: Mapping[str
         "image": image,
         "imagePullPolicy": policy,
         "restartPolicy": "Always",
+        "command": engine_start.command("ollama" if is_ollama(local) else "llama-server"),
         "args": ["serve"] if is_ollama(local) else _llama_arguments(local, threads),
         "env": [{"name": k, "value": v} for k, v in _environment(local).items()],
         "resources": shares,
@@ -167,6 +172,19 @@ def runtime_resources() -> dict[str, dict[str, Any]]:
     return {"requests": {"cpu": cpu_text(RUNTIME_CPU), "memory": memory}, "limits": {"memory": memory}}
 
 
+def volumes(chatbot: Chatbot) -> list[dict[str, Any]]:
+    """The weights, and what an engine writes of its own accord."""
+    weights = models_volume(chatbot)
+    return [*([weights] if weights else ()), {"name": HOME_VOLUME, "emptyDir": {"sizeLimit": "64Mi"}}]
+
+
+def runtime_mounts(chatbot: Chatbot) -> list[dict[str, Any]]:
+    """Where the runtime sees the weights, and says that the engine has answered."""
+    weights = models_volume(chatbot)
+    seen = [models_mount(chatbot.spec.local, weights)] if weights else []
+    return [*seen, {"name": HOME_VOLUME, "mountPath": _SEEN_HOME}]
+
+
 def models_volume(chatbot: Chatbot) -> dict[str, Any] | None:
     """The volume of the weights; None if they are in the engine's image."""
     local = chatbot.spec.local
@@ -197,6 +215,7 @@ def runtime_environment(chatbot: Chatbot) -> dict[str, str]:
         "CHATBOT_MAX_QUEUE": str(MAX_QUEUE),
         "CHATBOT_QUEUE_SECONDS": str(QUEUE_SECONDS),
         "CHATBOT_CONTEXT_LENGTH": str(local.context_length),
+        "CHATBOT_ANSWERED_FILE": f"{_SEEN_HOME}/{engine_start.ANSWERED}",
     }
     download = local.source.download if local.source else None
     if download and download.registry and is_ollama(local):

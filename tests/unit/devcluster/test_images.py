@@ -158,10 +158,15 @@ def test_a_dockerfile_checks_hashes_runs_without_root_and_leaves_the_base_to_the
 
 
 @pytest.mark.parametrize("image", PYTHON, ids=lambda image: image.name)
-def test_the_entry_point_is_a_module_that_the_image_holds(image: ImageDescription) -> None:
-    module = image.entrypoint[-1]
-    source = next(source for source in image.sources if source.name == module)
-    assert any(path.suffix == ".py" for path in source_files(source))
+def test_the_entry_point_is_a_module_or_a_program_that_the_image_holds(image: ImageDescription) -> None:
+    name = image.entrypoint[-1]
+    if image.entrypoint[:-1] == ("python", "-m"):
+        source = next(source for source in image.sources if source.name == name)
+        assert any(path.suffix == ".py" for path in source_files(source))
+        return
+    (program,) = (path for source in image.sources for path in source_files(source) if path.name == name)
+    assert program.stat().st_mode & 0o111
+    assert f"{image.workdir}/{program.parent.name}" in image.environment["PATH"].split(":")
 
 
 def imported(module: Path) -> set[str]:

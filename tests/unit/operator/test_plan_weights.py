@@ -51,6 +51,20 @@ async def test_a_failed_download_is_made_anew_after_the_retry_annotation() -> No
     assert [j.retry for j in world.observed.jobs] == ["1"]
 
 
+async def test_a_failed_download_is_not_made_anew_because_what_serves_has_changed() -> None:
+    world = await settled({"phase": "local", "local": {"models": ["phi"]}})
+    world.edit({"local": {"models": ["phi", "qwen"]}})
+    await partly(world)
+    world.controllers.jobs()
+    end_download(world, well=False)
+    gone = replace(world.observed, backend=None, pods=())
+    assert moved(world).lists_kept == set(world.observed.jobs[0].kept_lists) != set()
+    assert moved(world, gone).lists_kept == set()
+    for observed in (world.observed, gone):
+        decided = plan(world.chatbot, observed, world.now, world.settings, EVERY_PHASE)
+        assert "delete Job" not in steps(decided)
+
+
 async def test_a_failed_download_is_made_anew_after_an_edit_of_its_template() -> None:
     world = await downloading()
     end_download(world, well=False)

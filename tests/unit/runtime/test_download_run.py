@@ -32,6 +32,7 @@ from tests.support.runtime_process import until
 
 HF, OTHER_HF = "hf://org/tiny/tiny.gguf", "hf://org/other/other.gguf"
 CONTENT = b"GGUF and so on"
+KILLS = 50 if os.environ.get("CHATBOT_STRESS") == "full" else 12
 
 
 def failure(reason: DownloadReason, retry_after: float | None = None) -> DownloadError:
@@ -448,7 +449,7 @@ def test_killed_at_any_point_it_ends_whole_and_never_said_so_before(tmp_path: Pa
     hub.put("org/big", dict(parts))
     chance, kills = random.Random(7), 0
     settings = {"models": f"hf://org/big/{names[0]}"}
-    for _ in range(12):
+    for _ in range(KILLS):
         hub.behave(rate=600_000)
         with Download(tmp_path, hub, **settings) as download:
             assert download.port

@@ -75,11 +75,16 @@ class TestLlamaServer:
         self, tmp_path: Path, weights: Path
     ) -> None:
         settings = {"fallback": {"to": "none", "afterFailures": 2, "retryAfterSeconds": 600}}
+        answered = tmp_path / "answered"
         with (
             llama(weights) as engine,
-            local(tmp_path, f"{engine.url}/v1", "llama.cpp", GGUF, settings=settings) as (process, _),
+            local(tmp_path, f"{engine.url}/v1", "llama.cpp", GGUF, settings=settings, answered_file=answered) as (
+                process,
+                _,
+            ),
         ):
             ready(process)
+            assert answered.exists()
             engine.signal(signal.SIGKILL)
             engine.wait()
             replies = [process.ask() for _ in range(3)]
@@ -96,9 +101,12 @@ class TestLlamaServer:
         os.mkfifo(pipe)
         with LlamaServer(pipe, "--alias", GGUF, loads=True) as engine:
             proven = {"verifiedRevisions": ["r1"], "fallback": {"to": "mock"}}
-            with local(tmp_path, f"{engine.url}/v1", "llama.cpp", GGUF, settings=proven, revision="r1") as (process, _):
+            answered = tmp_path / "answered"
+            more = {"revision": "r1", "answered_file": answered}
+            with local(tmp_path, f"{engine.url}/v1", "llama.cpp", GGUF, settings=proven, **more) as (process, _):
                 until(lambda: status(process).verification.reason == "ModelNotReady", "it says that it loads")
                 assert process.internal("/readyz").status == 503
+                assert not answered.exists()
                 assert process.ask().json["model"] == "mock"  # who asks all the same is not left without an answer
 
     def test_a_file_that_is_not_there_is_told_with_what_is(self, tmp_path: Path, weights: Path) -> None:
