@@ -423,7 +423,7 @@ async def test_a_cancelled_check_of_the_bytes_does_not_go_on(
 ) -> None:
     registry.add("huge", model_bytes(SENTENCE, 30_000_000))
     await fetched(stand_in, registry, "huge")
-    monkeypatch.setattr("chatbot_runtime.downloads.ollama.CHUNK", 1)  # it takes several seconds
+    monkeypatch.setattr("chatbot_runtime.downloads.ollama_folder.CHUNK", 1)  # it takes several seconds
     async with source(stand_in, registry) as ours:
         seen = Seen()
         fetch = asyncio.create_task(ours.fetch("huge", seen))
