@@ -20,8 +20,8 @@ from aiohttp import web
 from chatbot_runtime.contract import DownloadReason
 from chatbot_runtime.downloads.base import DownloadError, StoredModel
 from chatbot_runtime.downloads.ollama import OllamaSource, reason_of
+from tests.support.ollama_process import STAND_IN, Ollama
 from tests.support.ollama_registry import Faults, Registry, model_bytes
-from tests.support.ollama_server import STAND_IN, Ollama
 from tests.support.runtime_process import until
 
 PROGRAMS = {"stand-in": STAND_IN} | ({"real": (real,)} if (real := shutil.which("ollama")) else {})
