@@ -55,14 +55,9 @@ async def test_the_phase_that_serves_already_changes_nothing() -> None:
 async def touched(world: World, target: str) -> set[Told]:
     """What the operator does to objects after the edit; what comes and goes on the way counts."""
     before, born = children(world), set[Ref]()
+    world.api.after = lambda _, ref: born.update({ref} & children(world).keys() - before.keys())
     world.edit({"phase": target})
-    for _ in range(40):
-        world.controllers.settle()
-        world.deliver()
-        world.seconds += 20
-        await world.reconcile()
-        world.deliver()
-        born |= {ref for ref in children(world) if ref not in before}
+    await world.settle()
     after = children(world)
     gone = {ref for ref in (*before, *born) if ref not in after}
     found = {told("create", ref) for ref in born} | {told("delete", ref) for ref in gone}
