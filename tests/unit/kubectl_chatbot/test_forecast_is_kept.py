@@ -53,14 +53,13 @@ async def test_the_phase_that_serves_already_changes_nothing() -> None:
 
 
 async def touched(world: World, target: str) -> set[Told]:
-    """What the operator does to objects after the edit; what comes and goes on the way counts."""
+    """What the operator does to objects after the edit; what comes and goes on the way counts as created."""
     before, born = children(world), set[Ref]()
     world.api.after = lambda _, ref: born.update({ref} & children(world).keys() - before.keys())
     world.edit({"phase": target})
     await world.settle()
     after = children(world)
-    gone = {ref for ref in (*before, *born) if ref not in after}
-    found = {told("create", ref) for ref in born} | {told("delete", ref) for ref in gone}
+    found = {told("create", ref) for ref in born} | {told("delete", ref) for ref in before if ref not in after}
     for ref in before.keys() & after.keys():
         found |= {told(verb, ref) for verb in differences(before[ref], after[ref])}
     return found
