@@ -95,7 +95,7 @@ generate: $(STAMP) ## Write the CRD, the chart's generated files and the referen
 LOCK := $(RUN) -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--custom-compile-command "make lock"
 lock: $(STAMP) ## Resolve the requirements anew
-	@for name in runtime operator; do $(LOCK) pyproject.toml --extra $$name -o requirements/$$name.txt; done
+	@for name in runtime operator cli; do $(LOCK) pyproject.toml --extra $$name -o requirements/$$name.txt; done
 	@$(LOCK) --group llama-server -o requirements/llama-server.txt
 	@$(LOCK) --group checkov -o requirements/checkov.txt
 	@$(LOCK) --group docs -o requirements/docs.txt

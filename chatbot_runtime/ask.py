@@ -1,4 +1,7 @@
-"""One question from a terminal or a script, to any OpenAI-compatible server. It must not know the server's insides."""
+"""Questions from a terminal or a script, to any OpenAI-compatible server.
+
+It must not know the server's insides, nor how it is reached: handlers of urllib do.
+"""
 
 import http.client
 import json
@@ -6,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,11 +26,14 @@ exit codes:
   130  stopped by Ctrl-C"""
 
 
+Message = dict[str, str]
+"""One turn of a conversation: its `role` and its `content`."""
+
 _NOT_READY = {502, 503, 504}
 _AGAIN_SECONDS = 0.5
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
+class NoRedirect(urllib.request.HTTPRedirectHandler):
     """A redirect is an answer like any other: followed, it would take the API key to another host."""
 
     def redirect_request(self, *_: object) -> None:
@@ -77,8 +83,8 @@ def ask(
     reply = Reply()
     begun = time.monotonic()
     try:
-        request = _request(question, url, _key(api_key_file), model, stream)
-        for piece in _once_there(partial(_pieces, request, reply, stream, timeout), begun + wait):
+        request = request_of([{"role": "user", "content": question}], url, key_in(api_key_file), model, stream)
+        for piece in _once_there(partial(pieces, request, reply, stream, timeout), begun + wait):
             if output == "text":
                 print(piece, end="", flush=True)
     except AskError as error:
@@ -90,7 +96,7 @@ def ask(
     else:
         print()
         if sys.stderr.isatty():
-            print(_footer(reply), file=sys.stderr)
+            print(footer(reply), file=sys.stderr)
     return ANSWERED
 
 
@@ -104,7 +110,8 @@ def _fail(error: AskError, reply: Reply, output: str) -> None:
     print(f"error: {error}", file=sys.stderr)
 
 
-def _footer(reply: Reply) -> str:
+def footer(reply: Reply) -> str:
+    """Who answered, in one line."""
     facts = [reply.model]
     if reply.phase:
         facts.append(f"phase {reply.phase}")
@@ -115,7 +122,8 @@ def _footer(reply: Reply) -> str:
     return f"({', '.join(facts)}, {reply.seconds:.1f} s)"
 
 
-def _key(file: Path | None) -> str | None:
+def key_in(file: Path | None) -> str | None:
+    """The API key in a file. Raises AskError."""
     if file is None:
         return None
     try:
@@ -123,16 +131,24 @@ def _key(file: Path | None) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise AskError(2, f"--api-key-file: {file} cannot be read: {why}") from None
+    return usable(key, f"--api-key-file: {file}")
+
+
+def usable(key: str, where: str) -> str:
+    """The key, if it can be sent. Raises AskError, which names where it came from and never the key."""
     if not key or not key.isascii() or not key.isprintable():
-        raise AskError(2, f"--api-key-file: {file} must hold one line of printable ASCII")
+        raise AskError(2, f"{where} must hold one line of printable ASCII")
     return key
 
 
-def _request(question: str, url: str, key: str | None, model: str, stream: bool) -> urllib.request.Request:
+def request_of(
+    messages: Sequence[Message], url: str, key: str | None, model: str, stream: bool
+) -> urllib.request.Request:
+    """The request that asks for the next answer of a conversation. Raises AskError."""
     base = url.rstrip("/").removesuffix("/v1")
     if not base.startswith(("http://", "https://")):
         raise AskError(2, f"--url: {url!r} must begin with http:// or https://")
-    body: dict[str, Any] = {"messages": [{"role": "user", "content": question}], "stream": stream}
+    body: dict[str, Any] = {"messages": list(messages), "stream": stream}
     if model:
         body["model"] = model
     if stream:
@@ -145,9 +161,16 @@ def _request(question: str, url: str, key: str | None, model: str, stream: bool)
     )
 
 
-def _pieces(request: urllib.request.Request, reply: Reply, stream: bool, timeout: float) -> Iterator[str]:
+def pieces(
+    request: urllib.request.Request,
+    reply: Reply,
+    stream: bool,
+    timeout: float,
+    *handlers: urllib.request.BaseHandler,
+) -> Iterator[str]:
+    """The answer as it comes; `reply` is filled in meanwhile. `handlers` make the connection. Raises AskError."""
     try:
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=timeout) as response:
+        with urllib.request.build_opener(NoRedirect, *handlers).open(request, timeout=timeout) as response:
             reply.request_id = response.headers.get("x-request-id")
             for piece in _streamed(response, reply) if stream else _whole(response, reply):
                 reply.answer += piece

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from chatbot_operator import effective, names
@@ -21,12 +20,11 @@ from chatbot_operator.api.reasons import CONDITIONS, DOWNLOAD_REASONS, FALLBACK_
 from chatbot_operator.checks import exposure, model, verdicts
 from chatbot_operator.checks.base import Context, Verdict
 from chatbot_operator.checks.rollout import page_rolls, scaling_trouble
-from chatbot_operator.cost import Rates, estimate
+from chatbot_operator.cost import estimate, rates
 from chatbot_operator.desired.base import BACKEND, WEB
 from chatbot_operator.observe import public_service
 from chatbot_operator.observed import Pod
 from chatbot_operator.revision import revision
-from chatbot_operator.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -81,13 +79,6 @@ def with_problem(raw: Mapping[str, Any], reason: Reason, message: str, now: date
         "message": message,
     }
     return {**status, "observedGeneration": generation, "conditions": [*others, ready]}
-
-
-def rates(settings: Settings) -> Rates:
-    """The administrator's prices."""
-    cpu, memory = Decimal(str(settings.cpu_monthly)), Decimal(str(settings.memory_monthly))
-    storage, balancer = Decimal(str(settings.storage_monthly)), Decimal(str(settings.balancer_monthly))
-    return Rates(cpu, memory, storage, balancer, settings.currency)
 
 
 def _condition(c: Context, state: _State) -> Condition:

@@ -1,30 +1,23 @@
-"""The Cluster protocol on `kubernetes.aio`: the only module that imports the client, and the one place where its
-errors are mapped. It must not know what a Chatbot is."""
+"""The Cluster protocol on `kubernetes.aio`: the only module that imports the client.
+
+It must not know what a Chatbot is.
+"""
 
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import aiohttp
 import orjson
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from chatbot_operator.cluster import (
-    ClusterError,
-    Conflict,
-    Forbidden,
-    Invalid,
-    Listing,
-    NotFound,
-    Terminating,
-    Throttled,
-    Transient,
-)
+from chatbot_operator.cluster import Conflict, Invalid, Listing, NotFound, Transient
 from chatbot_operator.kinds import EVENT, Kind, RawObject, Ref
 from chatbot_operator.names import MANAGER, SCALE_MANAGER
+from chatbot_operator.rest import error_of, path
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -54,15 +47,6 @@ async def connect(*, timeout_seconds: float = 30, observer: Observer | None = No
         file = os.environ.get("KUBECONFIG")  # the library reads it when it is imported
         await config.load_kube_config(config_file=file, client_configuration=configuration)  # type: ignore[no-untyped-call]
     return Kube(ApiClient(configuration), timeout_seconds=timeout_seconds, observer=observer)
-
-
-def path(kind: Kind, namespace: str | None, name: str = "", subresource: str = "") -> str:
-    """The URL path of a collection, an object or one of its subresources."""
-    parts = ["apis", kind.group, kind.version] if kind.group else ["api", kind.version]
-    if namespace is not None:
-        parts += ["namespaces", namespace]
-    parts += [part for part in (kind.plural, name, subresource) if part]
-    return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
 class Kube:
@@ -202,29 +186,3 @@ class Kube:
 
 def _path(ref: Ref, subresource: str = "") -> str:
     return path(ref.kind, ref.namespace, ref.name, subresource)
-
-
-def error_of(
-    status: int, data: bytes, headers: Mapping[str, str], *, verb: str = "", resource: str = ""
-) -> ClusterError:
-    """The error that an answer of 400 or above stands for, with the server's own message."""
-    try:
-        parsed = orjson.loads(data)
-        message = str(parsed.get("message") or "") if isinstance(parsed, dict) else ""
-    except ValueError:
-        message = ""
-    message = message or f"the API server answered {status}"
-    if status == 429:
-        return Throttled(message, retry_after=_retry_after(headers), verb=verb, resource=resource)
-    if status == 403 and "because it is being terminated" in message:
-        return Terminating(message, verb=verb, resource=resource)
-    kinds: dict[int, type[ClusterError]] = {400: Invalid, 403: Forbidden, 404: NotFound, 409: Conflict, 422: Invalid}
-    return kinds.get(status, Transient)(message, verb=verb, resource=resource)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    value = next((v for k, v in headers.items() if k.lower() == "retry-after"), "")
-    try:
-        return min(max(float(value), 0.1), 60)
-    except ValueError:
-        return 1.0

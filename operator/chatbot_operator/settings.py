@@ -89,6 +89,7 @@ class Settings(BaseModel):
     memory_monthly: float = Field(8, ge=0, description="Cost of one GiB of memory for a month.")
     storage_monthly: float = Field(0.1, ge=0, description="Cost of one GiB of storage for a month.")
     balancer_monthly: float = Field(18, ge=0, description="Cost of one LoadBalancer address for a month.")
+    gpu_monthly: float = Field(400, ge=0, description="Cost of one GPU for a month.")
     currency: str = Field("USD", description="Currency of these rates.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level that is logged.")
 

@@ -1,10 +1,12 @@
 """What the chart makes of values, with both versions of Helm, and which values it refuses."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from charts.generate.readme import Undocumented, table_of
+from chatbot_operator.cost import Rates, rates
 from chatbot_operator.installs import SELECTOR, WATCHES, install_of
 from chatbot_operator.settings import PREFIX, Settings
 from tests.support.helm import CHART, VERSIONS, Helm, Objects, helm
@@ -43,6 +45,11 @@ def environment(objects: Objects) -> dict[str, str]:
     return {name: value for name, value in given.items() if name.startswith(PREFIX)}
 
 
+def pod_free(given: dict[str, str]) -> dict[str, str]:
+    """Without what only a pod knows."""
+    return {name: value for name, value in given.items() if value != "from the pod"}
+
+
 def test_the_linter_finds_nothing(program: Helm) -> None:
     assert "0 chart(s) failed" in program("lint", "--strict", str(CHART))
 
@@ -55,6 +62,20 @@ def test_both_versions_of_helm_make_the_same() -> None:
 
     assert by_name(rendered[0]) == by_name(rendered[1])
     assert len(rendered[0]) >= 20
+
+
+def test_prices_are_set_once_and_settings_win(program: Helm) -> None:
+    given = environment(program.render("prices.cpu=60.5", "prices.currency=EUR", "settings.MEMORY_MONTHLY=9"))
+    settings = Settings.from_env(pod_free(given))
+    assert rates(settings) == Rates(
+        cpu=Decimal("60.5"),
+        memory=Decimal(9),
+        storage=Decimal("0.1"),
+        balancer=Decimal(18),
+        gpu=Decimal(400),
+        currency="EUR",
+    )
+    assert rates(Settings.from_env(pod_free(environment(program.render())))) == rates(Settings())
 
 
 def test_the_operator_accepts_its_environment(program: Helm) -> None:

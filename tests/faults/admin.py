@@ -13,7 +13,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
 
 from chatbot_operator.kinds import CHATBOT, Kind
-from chatbot_operator.kube import path
+from chatbot_operator.rest import path
 
 Object = dict[str, Any]
 

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from chatbot_operator import names
 from chatbot_operator.kinds import CHATBOT, CHILD_KINDS, CONFIG_MAP, EVENT, OPTIONAL_KINDS, POD, Kind
-from chatbot_operator.kube import path
+from chatbot_operator.rest import path
 from chatbot_runtime.contract import PodStatus, settings_hash
 from tests.faults.admin import SLICE, Admin, Object
 

@@ -13,7 +13,7 @@ from chatbot_operator.actions import Apply
 from chatbot_operator.api import parse_chatbot
 from chatbot_operator.desired.deployment import backend_template
 from chatbot_operator.kinds import POD, Kind, kind_of
-from chatbot_operator.kube import path
+from chatbot_operator.rest import path
 from tests.faults.admin import Admin, administrator
 from tests.support.chatbots import chatbot
 from tests.support.cluster import ClusterAccess

@@ -14,8 +14,8 @@ from chatbot_operator.kinds import (
     SERVICE,
     Kind,
 )
-from chatbot_operator.kube import path
 from chatbot_operator.names import CHATBOT_LABEL, backend, peers
+from chatbot_operator.rest import path
 from tests.faults.admin import NAMESPACE, Object
 from tests.faults.fields import PRIORITY_CLASS, Spec
 from tests.faults.harness import Row, Run

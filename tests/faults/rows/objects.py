@@ -16,8 +16,8 @@ from chatbot_operator.kinds import (
     SERVICE_ACCOUNT,
     Kind,
 )
-from chatbot_operator.kube import path
 from chatbot_operator.names import backend, peers
+from chatbot_operator.rest import path
 from tests.faults.admin import Object, Refused
 from tests.faults.harness import Row, Run
 from tests.faults.lane import DRIFT_BOUND, RESYNC_BOUND, Lane

@@ -12,8 +12,9 @@ from kubernetes.aio.config import ConfigException
 
 from chatbot_operator import cluster
 from chatbot_operator.kinds import CHATBOT, DEPLOYMENT, EVENT, POD, Ref
-from chatbot_operator.kube import Kube, path
+from chatbot_operator.kube import Kube
 from chatbot_operator.names import MANAGER, SCALE_MANAGER
+from chatbot_operator.rest import path
 
 POD_REF = Ref(POD, "ns", "demo-1")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
