@@ -5,7 +5,8 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 
-.PHONY: help up down test lint unit web control-plane chart checkov security node node-load faults mutants format generate lock clean
+# A folder is called docs, another web.
+.PHONY: help images sizes docs docs-serve migration up down test lint unit web control-plane chart checkov security node node-load faults mutants format generate lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -18,8 +19,8 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-up: $(STAMP) ## From a bare machine to a chatbot that answers; again: bring changed code in
-	@$(RUN) -m devcluster.demo
+up: $(STAMP) ## From a bare machine to a chatbot that answers; again: bring changed code in; KIND=1: on kind
+	@$(RUN) -m devcluster.demo $(if $(KIND),--engine kind)
 
 down: $(STAMP) ## Remove the cluster and everything that `make up` made
 	@$(RUN) -m devcluster down
@@ -32,6 +33,11 @@ lint: $(STAMP) ## Format, lint, types, layers, generated files
 
 unit web control-plane chart security node node-load: $(STAMP) ## One level of the tests
 	@$(RUN) -m tests.run $@
+
+migration: $(STAMP) ## From phase to phase while people ask, in the cluster of `make up`
+	@CHATBOT_TEST_KUBECONFIG="$$($(RUN) -m devcluster status --output json \
+		| $(RUN) -c 'import json, sys; print(json.load(sys.stdin)["kubeconfig"])')" \
+		$(RUN) -m pytest -q tests/node/test_chatbots_hosted.py
 
 SHARD ?= 1/1
 faults: $(STAMP) ## Every row of the fault table in full, with a report; SHARD=2/4 runs a quarter (hours)
@@ -50,8 +56,31 @@ $(CHECKOV)/.installed: requirements/checkov.txt
 	@$(CHECKOV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
+DOCS := .venv-docs
+$(DOCS)/.installed: requirements/docs.txt
+	@test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	@echo "installing MkDocs into $(DOCS)"
+	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+docs: $(DOCS)/.installed ## The documentation site, into site/; a link that leads nowhere is an error
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+	@echo "site/index.html"
+
+docs-serve: $(DOCS)/.installed ## The same on http://127.0.0.1:8000, built again when a page changes
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs serve --strict
+
 checkov: $(STAMP) $(CHECKOV)/.installed ## Checkov on the chart and on what the operator makes (seconds, after an install of 300 MB)
 	@$(RUN) -m tests.chart.checkov $(CHECKOV)/bin/checkov
+
+REGISTRY ?= localhost
+TAG ?= dev
+images: $(STAMP) ## All images by Docker or Podman; REGISTRY=… TAG=… PLATFORMS=linux/amd64,linux/arm64 PUSH=1 PIN=1
+	@$(RUN) -m devcluster.dockerfiles --registry $(REGISTRY) --tag $(TAG) --platforms "$(PLATFORMS)" \
+		$(if $(PUSH),--push) $(if $(PIN),--pin)
+
+sizes: $(STAMP) ## Measure the images and write their sizes into the README
+	@$(RUN) -m devcluster.images.sizes
 
 format: $(STAMP) ## Format the code
 	@$(VENV)/bin/ruff format .
@@ -69,7 +98,8 @@ lock: $(STAMP) ## Resolve the requirements anew
 	@for name in runtime operator cli; do $(LOCK) pyproject.toml --extra $$name -o requirements/$$name.txt; done
 	@$(LOCK) --group llama-server -o requirements/llama-server.txt
 	@$(LOCK) --group checkov -o requirements/checkov.txt
+	@$(LOCK) --group docs -o requirements/docs.txt
 	@$(LOCK) pyproject.toml --all-extras --group dev -o requirements/dev.txt
 
 clean: ## Remove the virtual environment and caches (not the built programs)
-	@rm -rf $(VENV) $(CHECKOV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(CHECKOV) $(DOCS) site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

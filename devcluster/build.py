@@ -65,6 +65,8 @@ PROGRAMS: Mapping[str, Program] = {
         # It also finds targets in every cloud; what checks rules needs none of their libraries.
         Program("promtool", "promtool", "github.com/prometheus/prometheus/cmd/promtool", 100, tags="remove_all_sd"),
         Program("kube-score", "kube-score", "github.com/zegl/kube-score/cmd/kube-score", 20),
+        Program("dockerfile", "dockerfile", ".", 10),
+        Program("actionlint", "actionlint", "github.com/rhysd/actionlint/cmd/actionlint", 10),
     )
 }
 

@@ -35,11 +35,9 @@ LINT: tuple[tuple[str, ...], ...] = (
 )
 LEVELS = ("unit", "stress", "web", "control-plane", "chart", "security", "faults", "node", "node-load")
 WITHOUT_CLUSTER = {"lint", "unit", "stress", "web"}
-# A file has a control plane of its own and mostly waits for it: two at once take little more than half the time.
-WORKERS: dict[str, tuple[str, ...]] = dict.fromkeys(
-    ("unit", "web", "control-plane", "security"), ("-n", "2", "--dist", "loadfile")
-)
-WORKERS["chart"] = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")  # they mostly wait
+# A file has a control plane of its own and mostly waits for it.
+TWO, THREE = (("-n", number, "--dist", "loadfile") for number in ("2", "3"))
+WORKERS = {"unit": TWO, "web": TWO, "control-plane": THREE, "chart": THREE, "security": THREE}
 
 
 @dataclass
@@ -75,9 +73,10 @@ def programs() -> Result:
 
 @dataclass
 class Level:
-    """One folder of tests by pytest, in a run of its own: one's leftovers cannot reach another."""
+    """Folders of tests by pytest, in a run of its own: one's leftovers cannot reach another. The first names it."""
 
     name: str
+    beside: tuple[str, ...] = ()
     output: int | None = None
     """A file to write to, while another step has the screen."""
 
@@ -86,15 +85,18 @@ class Level:
         self._report = ROOT / ".pytest_cache" / f"{self.name}.xml"
         self._report.parent.mkdir(exist_ok=True)
         self._report.unlink(missing_ok=True)
-        folder = f"tests/{self.name.replace('-', '_')}"
-        command = (PYTHON, "-m", "pytest", "-q", f"--junit-xml={self._report}", *WORKERS.get(self.name, ()), folder)
+        workers = WORKERS.get(self.name, ())
+        folders = map(folder_of, (self.name, *self.beside))
+        command = (PYTHON, "-m", "pytest", "-q", f"--junit-xml={self._report}", *workers, *folders)
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=self.output, stderr=self.output)
         return self
 
     def result(self) -> Result:
         """Wait for its end."""
         code = self._process.wait()
-        result = Result(self.name, code == 0, time.monotonic() - self._started, skipped=Counter())
+        result = Result(
+            ", ".join((self.name, *self.beside)), code == 0, time.monotonic() - self._started, skipped=Counter()
+        )
         if self._report.exists():
             for case in ET.parse(self._report).getroot().iter("testcase"):  # noqa: S314 - written by our own pytest
                 skipped = case.find("skipped")
@@ -111,10 +113,15 @@ class Level:
             self._process.wait()
 
 
-def level(name: str) -> Result:
-    """Run one level with the screen to itself."""
-    print(f"\n$ pytest tests/{name.replace('-', '_')}", flush=True)
-    return Level(name).start().result()
+def folder_of(name: str) -> str:
+    """Where the tests of a level are."""
+    return f"tests/{name.replace('-', '_')}"
+
+
+def level(name: str, *beside: str) -> Result:
+    """Run one level with the screen to itself; those beside it in the same run, so that nobody waits for its last."""
+    print(f"\n$ pytest {' '.join(map(folder_of, (name, *beside)))}", flush=True)
+    return Level(name, beside=beside).start().result()
 
 
 def everything() -> list[Result]:
@@ -125,7 +132,7 @@ def everything() -> list[Result]:
         behind = Lane(("node", "web", "faults"), Path(folder))
         behind.start()
         try:
-            shown = [lint(), *map(level, ("unit", "control-plane", "chart", "security"))]
+            shown = [lint(), level("unit"), level("control-plane", "chart", "security")]
             behind.join()
         finally:
             behind.stop()
@@ -148,7 +155,7 @@ class Lane(threading.Thread):
             with file.open("wb") as output:
                 if self._stopped:
                     return
-                self._running = Level(name, output.fileno()).start()
+                self._running = Level(name, output=output.fileno()).start()
                 self.results.append(self._running.result())
 
     def stop(self) -> None:
@@ -161,7 +168,7 @@ class Lane(threading.Thread):
     def show(self) -> None:
         """What they have written."""
         for name, file in self._files.items():
-            print(f"\n$ pytest tests/{name}\n{file.read_text(errors='replace')}", flush=True)
+            print(f"\n$ pytest {folder_of(name)}\n{file.read_text(errors='replace')}", flush=True)
 
 
 def some(names: list[str]) -> list[Result]:
@@ -183,9 +190,9 @@ def main(names: list[str]) -> int:
         verdict = "ok" if result.ok else "FAILED"
         count = f"{result.passed:>5} passed" if result.skipped is not None else " " * 12
         skipped = result.skipped or Counter()
-        print(f"  {result.name:<14} {verdict:<7} {count}  {skipped.total():>3} skipped  {result.seconds:6.0f} s")
+        print(f"  {result.name:<32} {verdict:<7} {count}  {skipped.total():>3} skipped  {result.seconds:6.0f} s")
         for reason, times in skipped.most_common():
-            print(f"  {'':<14} skipped {times}: {reason}")
+            print(f"  {'':<32} skipped {times}: {reason}")
     return 0 if all(r.ok for r in results) else 1
 
 

@@ -6,14 +6,10 @@ here. What a pull has left is gone on with by Ollama itself.
 """
 
 import asyncio
-import hashlib
 import re
-import shutil
-import stat
 import threading
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +19,15 @@ from yarl import URL
 
 from chatbot_runtime.contract import DownloadReason
 from chatbot_runtime.downloads.base import DownloadError, Progress, StoredFile, StoredModel
+from chatbot_runtime.downloads.ollama_folder import DIGEST, Manifest, ModelsFolder
 from chatbot_runtime.network import open_session
-from chatbot_runtime.ollama_names import full_name, manifest_path
+from chatbot_runtime.ollama_names import full_name
 from chatbot_runtime.providers.failures import scrubbed
 
 AGAIN_SECONDS = 0.2
 """Between two looks whether Ollama listens."""
 HASHED_BYTES_PER_SECOND = 10_000_000
 """The least that a volume gives. Ollama compares digests in silence, which takes minutes for a large model."""
-CHUNK = 1024 * 1024
-_DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})", re.ASCII)
-_PART = re.compile(r"sha256-([0-9a-f]{64})-partial(-\d+)?", re.ASCII)
 _STATUS = re.compile(r"(?:pull model manifest: )?(\d{3}): ")
 _NO_TLS = re.compile('Get "https:.*(?:EOF|HTTPS client)$')
 _QUERY = re.compile(r"(https?://[^\s\"?]*)\?[^\s\"]*")
@@ -79,7 +73,7 @@ class OllamaSource:
         self._url = URL(url)
         self._registry = registry
         self._insecure = insecure
-        self._folder = _Folder(models_dir)
+        self._folder = ModelsFolder(models_dir)
         self._stall_seconds = stall_seconds
         self._connect_seconds = connect_seconds
         self._session: aiohttp.ClientSession | None = None
@@ -90,7 +84,7 @@ class OllamaSource:
         await _on_volume(self._folder.remove_broken_parts)
         await self._pull(name, full, progress)
         progress.verifying()
-        manifest: _Manifest | None = await _on_volume(self._folder.manifest, full)
+        manifest: Manifest | None = await _on_volume(self._folder.manifest, full)
         if manifest is None:
             where = self._folder.root
             raise _failed(f"{name}: Ollama has stored it, but not in {where}: its OLLAMA_MODELS must be this folder")
@@ -193,7 +187,7 @@ class OllamaSource:
         if reason == "StorageFull":
             # Ollama leaves them, and they would keep the volume full for all others.
             new = set(await _on_volume(self._folder.parts)) - set(before)
-            await _on_volume(self._folder.remove_parts, new | set(tally.blobs) | set(_DIGEST.findall(said)))
+            await _on_volume(self._folder.remove_parts, new | set(tally.blobs) | set(DIGEST.findall(said)))
             return await self._no_room(name, tally.total)
         hint = " (one that speaks plain HTTP needs `insecure`)" if _NO_TLS.search(said) else ""
         return DownloadError(reason, f"{name}: {_MEANING[reason]}{hint}. Ollama says: {_shown(said)}")
@@ -225,22 +219,10 @@ class OllamaSource:
         return DownloadError("SourceUnreachable", f"Ollama at {self._url} broke off its answer ({kind}).")
 
 
-@dataclass(frozen=True, slots=True)
-class _Manifest:
-    """A model on the volume. `blobs`: size by hex digits of the digest."""
-
-    file: StoredFile
-    blobs: Mapping[str, int]
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(self.blobs.values())
-
-
 class _Tally:
     """Adds up what is said of one pull. `known`: the model as it lies on the volume, perhaps an older one."""
 
-    def __init__(self, known: _Manifest | None, progress: Progress) -> None:
+    def __init__(self, known: Manifest | None, progress: Progress) -> None:
         self._known = known
         self._progress = progress
         self._status = ""
@@ -264,7 +246,7 @@ class _Tally:
 
     def moved(self, line: Mapping[str, Any]) -> bool:
         """Takes one line; whether the pull has come forward with it. Lines come all the time, whatever happens."""
-        status, digest = str(line.get("status", "")), _DIGEST.fullmatch(str(line.get("digest", "")))
+        status, digest = str(line.get("status", "")), DIGEST.fullmatch(str(line.get("digest", "")))
         size, there = _number(line.get("total")), _number(line.get("completed"))
         forward, self._status, self.begun = status != self._status, status, None
         if forward and status.startswith("verifying"):
@@ -285,111 +267,6 @@ class _Tally:
         if now[1] != self._told[1]:
             self._progress.have(now[1])
         self._told = now
-
-
-class _Folder:
-    """The folder of all models, as Ollama lays it out. Its methods block, and raise OSError or ValueError."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._blobs = root / "blobs"
-
-    def manifest(self, full: str) -> _Manifest | None:
-        """What a model consists of; None: it is not there."""
-        path = manifest_path(full)
-        try:
-            content = (self.root / path).read_bytes()
-        except FileNotFoundError:
-            return None
-        blobs = dict(map(_layer, _layers(orjson.loads(content))))
-        return _Manifest(StoredFile(Path(path), len(content), hashlib.sha256(content).hexdigest()), blobs)
-
-    def known(self, full: str) -> _Manifest | None:
-        """The same before a pull, which also mends what is no manifest."""
-        with suppress(ValueError):
-            return self.manifest(full)
-        return None
-
-    def verified(self, digest: str, size: int, stop: threading.Event) -> StoredFile | None:
-        """A blob whose bytes are right; None: they are not, and it is removed, since Ollama takes any for whole."""
-        path = self._blobs / f"sha256-{digest}"
-        with suppress(FileNotFoundError):
-            about = path.lstat()
-            if stat.S_ISREG(about.st_mode) and about.st_size == size and _sha256(path, stop) == digest:
-                return StoredFile(path.relative_to(self.root), size, digest)
-            path.unlink()
-        return None
-
-    def parts(self) -> dict[str, list[Path]]:
-        """What unfinished downloads have left, by digest: first the bytes, then the files that say which are there."""
-        found: dict[str, list[Path]] = {}
-        for path in sorted(self._blobs.iterdir()) if self._blobs.is_dir() else ():
-            if name := _PART.fullmatch(path.name):
-                found.setdefault(name[1], []).append(path)
-        return found
-
-    def remove_parts(self, digests: Collection[str]) -> None:
-        """Throws away what there is of unfinished downloads."""
-        for digest, paths in self.parts().items():
-            for path in paths if digest in digests else ():
-                path.unlink(missing_ok=True)
-
-    def remove_broken_parts(self) -> None:
-        """Those that Ollama could never bring to a good end: it says EOF for ever, or leaves out what is missing."""
-        self.remove_parts({digest for digest, paths in self.parts().items() if not _can_go_on(paths)})
-
-    def remove_unnamed_parts(self) -> None:
-        """Those of blobs that no model has."""
-        files = [path for path in (self.root / "manifests").rglob("*") if path.is_file()]
-        named = {digest for path in files for digest in _DIGEST.findall(path.read_text(errors="replace"))}
-        self.remove_parts(self.parts().keys() - named)
-
-    def lacks_room(self, digest: str, size: int) -> bool:
-        """Whether a blob that has begun to come will not fit."""
-        free = self.free_bytes()  # first: what is written meanwhile must not count as missing twice
-        there = 0
-        with suppress(FileNotFoundError):
-            there = (self._blobs / f"sha256-{digest}-partial").stat().st_blocks * 512
-        return size - there > free
-
-    def free_bytes(self) -> int:
-        """Room on the volume."""
-        return shutil.disk_usage(self.root).free
-
-
-def _layers(manifest: Any) -> list[Any]:
-    match manifest:
-        case {"layers": [*layers], "config": {"digest": str(digest)} as config} if digest:
-            return [*layers, config]
-        case {"layers": [*layers]}:
-            return layers
-    raise ValueError("there is a manifest that is none")
-
-
-def _layer(layer: Any) -> tuple[str, int]:
-    match layer:
-        case {"digest": str(digest), "size": int(size)} if found := _DIGEST.fullmatch(digest):
-            return found[1], size
-    raise ValueError("there is a manifest with a layer that is none")
-
-
-def _can_go_on(paths: list[Path]) -> bool:
-    """Whether the files of a download belong together: one that is empty or missing is what a killed server left."""
-    with suppress(FileNotFoundError, ValueError, TypeError, KeyError):
-        data, *parts = paths
-        sizes = sum(orjson.loads(part.read_bytes())["Size"] for part in parts)
-        return data.name.endswith("-partial") and bool(sizes >= data.stat().st_size)
-    return False
-
-
-def _sha256(path: Path, stop: threading.Event) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            if stop.is_set():
-                raise InterruptedError
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 async def _on_volume(work: Any, *arguments: Any) -> Any:

@@ -1,6 +1,7 @@
-"""Carries decisions out: snapshot -> observe -> plan -> writes -> status. Besides sync.py the only caller of Cluster.
+"""Carries decisions out: snapshot -> observe -> plan -> writes -> status.
 
 It decides nothing about a Chatbot itself; it knows how to write only what differs, and what to do when a write fails.
+Beside it only sync.py and complaints.py call Cluster about what belongs to a Chatbot.
 """
 
 import logging
@@ -23,6 +24,7 @@ from chatbot_operator.cluster import (
     Terminating,
     Throttled,
 )
+from chatbot_operator.complaints import Complaints
 from chatbot_operator.conditions import with_problem
 from chatbot_operator.events import Recorder
 from chatbot_operator.kinds import CHATBOT, SERVICE, Key, Kind, RawObject, Ref
@@ -56,9 +58,6 @@ may be seen before the one that took its place."""
 PROGRESS_SECONDS = 8.0
 """Least time between two writes of nothing but how far a download is."""
 
-LOOKED_AT_ONCE = 3
-"""Sick children whose Events are read in one reconcile."""
-
 
 @dataclass
 class _Memory:
@@ -69,8 +68,7 @@ class _Memory:
     alike: dict[Ref, tuple[str, RawObject]] = field(default_factory=dict)
     """What we wanted of a child when it was compared last, and the child: it was as wanted."""
     problems: dict[Ref, WriteProblem] = field(default_factory=dict)
-    complaints: dict[str, str] = field(default_factory=dict)
-    looked_at: float | None = None
+    complaints: Complaints = field(default_factory=Complaints)
     held: tuple[bool, float] | None = None
     """A change of status that is held back: whether it is news, and since when."""
     written_at: float = float("-inf")
@@ -187,7 +185,14 @@ class Reconciler:
             result = await self._carry_out(key, chatbot, decided.actions, memory)
             if result.changed and not result.failed and not result.final:
                 continue
-            if await self._look_into(observed, memory, settled=decided.settled) or result.failed:
+            news = await memory.complaints.look_into(
+                observed,
+                self._cluster,
+                settled=decided.settled,
+                now=self._clock(),
+                look_seconds=self._settings.events_look_seconds,
+            )
+            if news or result.failed:
                 decided, _ = self._plan(key, chatbot, memory)
             return decided, result
         raise RuntimeError(f"{key}: the plan does not come to rest in {ROUNDS} rounds")
@@ -197,7 +202,7 @@ class Reconciler:
             self._store.snapshot(key),
             reports=self._reports,
             problems=memory.problems,
-            complaints=memory.complaints,
+            complaints=memory.complaints.by_uid,
             absent=self._absent,
         )
         return plan(chatbot, observed, self._wall_clock(), self._settings, self._built), observed
@@ -351,34 +356,6 @@ class Reconciler:
             self._rolling.add(key)
         else:
             self._rolling.discard(key)
-
-    async def _look_into(self, observed: Observed, memory: _Memory, *, settled: bool) -> bool:
-        """Read the Events of what has not been well for a while: some trouble is said nowhere else."""
-        if settled:
-            memory.looked_at, memory.complaints = None, {}
-            return False
-        now = self._clock()
-        if memory.looked_at is None:
-            memory.looked_at = now
-        if now - memory.looked_at < self._settings.events_look_seconds:
-            return False
-        memory.looked_at = now
-        pods = (*observed.fetching_pods(), *observed.current_pods(), *observed.web.current_pods())
-        sick = [(c.ref, c.uid) for c in observed.claims if not c.bound]
-        sick += [(p.ref, p.uid) for p in pods if not p.ready]
-        complaints = {}
-        for ref, uid in sick[:LOOKED_AT_ONCE]:
-            try:
-                events = await self._cluster.events_about(ref.namespace, uid)
-            except ClusterError as error:
-                log.info("events of %s: %s", ref, error.message)
-                continue
-            warnings = [f"{e.get('reason', '')}: {e.get('note', '')}" for e in events if e.get("type") == "Warning"]
-            if warnings:
-                complaints[uid] = warnings[-1]
-        changed = complaints != memory.complaints
-        memory.complaints = complaints
-        return changed
 
     async def _write_status(self, key: Key, chatbot: Chatbot, decided: Plan, memory: _Memory) -> float | None:
         """Write the status if it differs; returns the seconds for which it is held back instead."""

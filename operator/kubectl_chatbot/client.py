@@ -3,7 +3,6 @@ what a Chatbot is."""
 
 import json
 import os
-import re
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -24,9 +23,6 @@ MANAGER = "kubectl-chatbot"
 MERGE = "application/merge-patch+json"
 PAGE = 500
 _SECONDS = 30
-_HANDSHAKE = re.compile(r"Handshake status (\d+ [\w ]+?) -")
-"""How websocket-client tells of an answer that is no upgrade, before it quotes all of it."""
-
 _FORWARD_THREAD = "Kubernetes port forward proxy"
 
 
@@ -93,8 +89,7 @@ class Client:
             call = CoreV1Api(self._api).connect_get_namespaced_pod_portforward
             forward = portforward(call, pod, namespace, ports=str(port))
         except ApiException as error:
-            said = _HANDSHAKE.search(str(error.reason))
-            raise Transient(f"port-forward to pod {pod}: {said[1] if said else error.reason}") from None
+            raise Transient(f"port-forward to pod {pod}: {_handshake(str(error.reason))}") from None
         connection: socket.socket = forward.socket(port)
         return connection
 
@@ -167,6 +162,15 @@ def _quietly(error: threading.ExceptHookArgs) -> None:
     """A forwarded connection that is closed in the middle of an answer is no news, and not this thread's to tell."""
     if error.thread is None or not error.thread.name.startswith(_FORWARD_THREAD):
         threading.__excepthook__(error)
+
+
+def _handshake(reason: str) -> str:
+    """What the API server says, out of the text that the websocket's client makes of a refused handshake."""
+    status, _, answer = reason.partition(" -+-+- ")
+    try:
+        return str(json.loads(answer.rpartition(" -+-+- ")[2])["message"])
+    except (ValueError, KeyError, TypeError):
+        return status
 
 
 def _why(error: Exception) -> str:

@@ -1,18 +1,14 @@
-"""What becomes of a Chatbot when one field, its phase, is edited: asked of the operator's own plan. Pure."""
+"""What becomes of a Chatbot when one field, its phase, is edited: asked of the operator's own plans. Pure."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
 from chatbot_operator import cost, effective
-from chatbot_operator.actions import Apply, Delete
 from chatbot_operator.api import Chatbot, ChatbotSpec, Phase
 from chatbot_operator.checks.base import Context
 from chatbot_operator.desired.base import BACKEND
-from chatbot_operator.desired.deployment import backend_template
-from chatbot_operator.desired.network import backend_policy
-from chatbot_operator.drift import same
 from chatbot_operator.kinds import (
     AUTOSCALER,
     CLAIM,
@@ -20,29 +16,17 @@ from chatbot_operator.kinds import (
     DEPLOYMENT,
     JOB,
     NETWORK_POLICY,
-    Kind,
     RawObject,
     Ref,
-    ref_of,
 )
-from chatbot_operator.migration import Migration, migrate
-from chatbot_operator.names import COMPONENT_LABEL, backend, download
+from chatbot_operator.migration import migrate
+from chatbot_operator.names import COMPONENT_LABEL
 from chatbot_operator.observe import observe
-from chatbot_operator.observed import Observed
-from chatbot_operator.plan import BUILT, Plan, plan
-from chatbot_operator.revision import list_hash
+from chatbot_operator.plan import BUILT
 from chatbot_operator.settings import Settings
-from chatbot_operator.store import Snapshot
+from kubectl_chatbot.rehearsal import Step, World, rehearse
 
-Verb = Literal["create", "change", "delete", "keep"]
-
-
-@dataclass(frozen=True)
-class World:
-    """A Chatbot with its children, and the optional kinds that the cluster lacks."""
-
-    snapshot: Snapshot
-    absent: frozenset[Kind] = frozenset()
+Verb = Literal["create", "change", "scale", "delete", "keep"]
 
 
 @dataclass(frozen=True)
@@ -94,9 +78,7 @@ def forecast(chatbot: Chatbot, phase: Phase, world: World, settings: Settings, n
     """Both plans, as the operator would make them of what is there now, compared."""
     after = in_phase(chatbot, phase)
     context = context_of(after, world, settings, now)
-    old = plan(chatbot, context.observed, now, settings)
-    new = plan(after, context.observed, now, settings)
-    changes = (*_at_once(old, new, context.observed), *_later(after, old, new, context))
+    changes = tuple(_changes(world, after, settings, now))
     return Forecast(tuple(rows(chatbot.spec, after.spec, settings)), changes, context)
 
 
@@ -136,67 +118,32 @@ def _pods(spec: ChatbotSpec) -> str:
     return str(least) if least == most else f"{least} to {most}"
 
 
-def _at_once(old: Plan, new: Plan, observed: Observed) -> Iterator[Change]:
-    """What the operator does in its first round. Objects that are as they would have been anyway are left out: this
-    tool does not know the operator's images, which cancel each other out so."""
-    before = {a.ref: a.body for a in old.actions if isinstance(a, Apply)}
-    for action in new.actions:
-        if isinstance(action, Delete):
-            yield Change("delete", action.ref, _what(observed.children[action.ref]))
-        if not isinstance(action, Apply) or before.get(action.ref) == action.body:
-            continue
-        live = observed.children.get(action.ref)
-        if live is None:
-            yield Change("create", action.ref, _what(action.body))
-        elif action.ref in before or not same(action.body, live):
-            yield Change("change", action.ref, _what(action.body))
+def _changes(before: World, after: Chatbot, settings: Settings, now: datetime) -> Iterator[Change]:
+    """What the edit alone changes: what is still to come without it is taken as done. So do the operator's images,
+    which this tool may not know, cancel each other out."""
+    _, at_rest = rehearse(before, settings, now)
+    edited = after.model_dump(mode="json", by_alias=True, include={"metadata", "spec"}, exclude_none=True)
+    snapshot = replace(at_rest.snapshot, chatbot={**(before.snapshot.chatbot or {}), **edited})
+    steps, end = rehearse(replace(at_rest, snapshot=snapshot), settings, now)
+    born, told = {step.ref for step in steps if step.verb == "create"}, set[tuple[Verb, Ref]]()
+    for step in steps:
+        if (step.verb, step.ref) in told or (step.ref in born and step.verb != "create"):
+            continue  # what only helps on the way comes and goes
+        told.add((step.verb, step.ref))
+        yield Change(step.verb, step.ref, _detail(step), later=step.round > 1)
+    for ref, obj in end.snapshot.children.items():
+        if ref.kind == CLAIM and after.spec.phase != "local" and ref not in {step.ref for step in steps}:
+            yield Change("keep", ref, f"{_what(obj)} by local.storage.retain; it goes on costing what the disk costs")
 
 
-def _later(after: Chatbot, old: Plan, new: Plan, c: Context) -> Iterator[Change]:
-    """What follows once the first round has come to something."""
-    applied = {a.ref for a in new.actions if isinstance(a, Apply)}
-    migration, deployment = c.migration, Ref(DEPLOYMENT, c.namespace, backend(after.metadata.name))
-    waits = migration.job_wanted or (migration.claim_wanted and not migration.model.arrived)
-    if waits and not any(ref.kind == JOB for ref in (*applied, *c.observed.children)):
-        job = Ref(JOB, c.namespace, download(after.metadata.name, list_hash(after.spec)))
-        yield Change("create", job, "fetches the weights", later=True)
-    if deployment not in applied and _comes(migration):
-        least, most = effective.backend_range(after.spec, after.spec.phase)
-        if after.spec.backend.autoscaling.enabled and migration.shape != after.spec.phase:
-            scaler = Ref(AUTOSCALER, c.namespace, deployment.name)
-            yield Change("change", scaler, f"{least} to {most} pods", later=True)
-        why = "once the weights are there" if not migration.model.arrived else "once the pods have come to rest"
-        yield Change("change", deployment, f"new pods of phase {after.spec.phase}, {why}", later=True)
-    if _comes(migration) and (policy := _policy(old, new, after, c)):
-        yield policy
-    gone = {a.ref for a in old.actions if isinstance(a, Apply)} - applied
-    for ref, obj in c.observed.children.items():
-        if ref.kind == CLAIM and ref not in applied:
-            yield _unneeded(ref, obj, kept=after.spec.local.storage.retain)
-        elif ref in gone and ref.kind not in (DEPLOYMENT, AUTOSCALER, CLAIM):
-            yield Change("delete", ref, "once the new phase serves", later=True)
+def _detail(step: Step) -> str:
+    if step.verb == "scale" and step.before and step.after:
+        return f"{step.before['spec'].get('replicas', 1)} to {_pods_text(step.after['spec']['replicas'])}"
+    return _what(step.after or step.before or {})
 
 
-def _unneeded(ref: Ref, obj: RawObject, *, kept: bool) -> Change:
-    """A claim of weights that the new phase has no use for."""
-    if kept:
-        return Change("keep", ref, f"{_what(obj)} by local.storage.retain; it goes on costing what the disk costs")
-    return Change("delete", ref, f"{_what(obj)} by local.storage.retain: false", later=True)
-
-
-def _policy(old: Plan, new: Plan, after: Chatbot, c: Context) -> Change | None:
-    """What pods may reach once none of the old phase is left, where the first round does not change it."""
-    bodies = [{a.ref: a.body for a in p.actions if isinstance(a, Apply)} for p in (old, new)]
-    final = backend_policy(after, c.settings, [backend_template(after, c.settings)], downloads=False)
-    ref = ref_of(final)
-    if bodies[0].get(ref) == bodies[1].get(ref) and bodies[0].get(ref) != final:
-        return Change("change", ref, "what the pods may reach, once the old ones are gone", later=True)
-    return None
-
-
-def _comes(migration: Migration) -> bool:
-    """Whether pods of the new phase follow by themselves."""
-    return migration.endpoint_allowed and migration.fits
+def _pods_text(count: int) -> str:
+    return f"{count} pod{'' if count == 1 else 's'}"
 
 
 def _what(obj: RawObject | Mapping[str, Any]) -> str:
@@ -205,7 +152,8 @@ def _what(obj: RawObject | Mapping[str, Any]) -> str:
     if kind == CLAIM.name:
         return str(spec["resources"]["requests"]["storage"])
     if kind == AUTOSCALER.name:
-        return f"{spec['minReplicas']} to {spec['maxReplicas']} pods"
+        least, most = spec["minReplicas"], spec["maxReplicas"]
+        return _pods_text(least) if least == most else f"{least} to {most} pods"
     if kind == JOB.name:
         return "fetches the weights"
     if kind == NETWORK_POLICY.name:

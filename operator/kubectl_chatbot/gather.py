@@ -30,8 +30,8 @@ from kubectl_chatbot import status
 from kubectl_chatbot.client import Client
 from kubectl_chatbot.facts import Facts, SecretKeys
 from kubectl_chatbot.findings import Unknown
-from kubectl_chatbot.forecast import World
 from kubectl_chatbot.needs import claim_of, secrets_of
+from kubectl_chatbot.rehearsal import World
 from kubectl_chatbot.settings import SELECTOR as OPERATORS
 
 NODE = Kind("Node", "", "v1", "nodes")

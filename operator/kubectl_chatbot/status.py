@@ -6,9 +6,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from chatbot_operator.api import Chatbot, Condition, DownloadStatus
+from chatbot_operator.api.reasons import Reason
 from chatbot_operator.kinds import RawObject
 
 EVENTS_SHOWN = 5
+LASTING = frozenset(
+    {
+        Reason.INVALID_SPEC,
+        Reason.NOT_IMPLEMENTED,
+        Reason.ENDPOINT_NOT_ALLOWED,
+        Reason.INSUFFICIENT_MEMORY,
+        Reason.STEPPED_BACK,
+        Reason.SUSPENDED,
+    }
+)
+"""Reasons that end only by an edit. A Secret, a node or a quota may still come."""
+LASTING_MODEL = frozenset({Reason.MODEL_NOT_FOUND, Reason.STORAGE_FULL, Reason.DOWNLOAD_FAILED})
+"""The same of a download. Of a provider they may be what pods say that are on their way out."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,16 @@ def is_ready(chatbot: Chatbot) -> bool:
     """Whether what the spec asks for serves."""
     found = ready(chatbot)
     return current(chatbot) and found is not None and found.status == "True"
+
+
+def is_stuck(chatbot: Chatbot) -> bool:
+    """Whether waiting helps no more: somebody has to edit something first."""
+    found, model = ready(chatbot), chatbot.status.condition("ModelReady")
+    if found is None or found.status == "True" or not current(chatbot):
+        return False
+    return found.reason in LASTING or (
+        model is not None and model.status == "False" and model.reason == found.reason and model.reason in LASTING_MODEL
+    )
 
 
 def headline(chatbot: Chatbot) -> str:

@@ -1,6 +1,7 @@
 """Releases of the chart on a control plane, the operator at work as a process with the account and the settings that
 the chart gives it. No test logic here."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from charts.release import THEIRS, replaced
 from chatbot_operator.settings import PREFIX
 from tests.support.cluster import ClusterAccess, make_namespace
 from tests.support.helm import CHART, Helm, flags, helm
+from tests.support.image_registry import Registry, serving
 from tests.support.operator import FakePods, OperatorProcess, account_kubeconfig, wait_for
 
 CRD = "chatbots.chatbot-operator.dev"
@@ -104,3 +107,23 @@ def namespaces(control_plane: ClusterAccess) -> Iterator[tuple[str, str]]:
 def pods_of(access: ClusterAccess, namespace: str) -> dict[str, str]:
     """Pods by name with their uids."""
     return {p["metadata"]["name"]: p["metadata"]["uid"] for p in access.get("pods", "-n", namespace)["items"]}
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[Registry]:
+    """An image registry of this file's own."""
+    with serving() as found:
+        yield found
+
+
+@pytest.fixture
+def chart(tmp_path: Path, registry: Registry) -> Path:
+    """A copy of the chart that takes the engines' images from the registry too."""
+    copy = tmp_path / "source" / CHART.name
+    shutil.copytree(CHART, copy)
+    text = (copy / "values.yaml").read_text()
+    for path, name in zip(THEIRS, ("ollama", "llama.cpp"), strict=True):
+        registry.put(f"{name}:1", tmp_path)
+        text = replaced(text, path, {"repository": f"{registry.address}/{name}", "tag": "1"})
+    (copy / "values.yaml").write_text(text)
+    return copy

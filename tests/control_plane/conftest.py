@@ -1,11 +1,12 @@
-"""The operator on this file's control plane, shared by its tests; each test has a namespace of its own."""
+"""Control planes: with the operator, one for each file; without it, one for all files that only ask the API server."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from tests.support.cluster import ClusterAccess
+from tests.support.chatbots import ChatbotApi, chatbot_api
+from tests.support.cluster import ClusterAccess, fresh_control_plane, given_access
 from tests.support.operator import FakePods, OperatorProcess, operator_on
 
 FAST = {
@@ -24,6 +25,23 @@ class Operated:
     access: ClusterAccess
     operator: OperatorProcess
     pods: FakePods
+
+
+@pytest.fixture(scope="session")
+def api_server() -> Iterator[ClusterAccess]:
+    """A control plane on which no operator works."""
+    if given := given_access():
+        yield given
+        return
+    with fresh_control_plane() as access:
+        yield access
+
+
+@pytest.fixture(scope="module")
+def api(api_server: ClusterAccess) -> Iterator[ChatbotApi]:
+    """The Chatbots of this file."""
+    with chatbot_api(api_server) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")

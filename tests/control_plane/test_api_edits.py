@@ -9,19 +9,12 @@ import pytest
 
 from chatbot_operator.api import ChatbotSpec
 from devcluster.processes import wait_until
-from tests.support.chatbots import ChatbotApi, chatbot, chatbot_api, example
-from tests.support.cluster import ClusterAccess
+from tests.support.chatbots import ChatbotApi, chatbot, example
 
 EXAMPLES = ("mock", "hf", "local-ollama", "local-gguf", "local-claim", "local-image", "production", "full")
 PAIRS = list(itertools.permutations(EXAMPLES, 2))
 MODES = {"client": (), "server": ("--server-side",)}
 Spec = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def api(control_plane: ClusterAccess) -> Iterator[ChatbotApi]:
-    with chatbot_api(control_plane) as served:
-        yield served
 
 
 @pytest.fixture(scope="module", autouse=True)

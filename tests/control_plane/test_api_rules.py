@@ -8,8 +8,7 @@ import pytest
 
 from chatbot_operator.api import crd
 from chatbot_operator.api.reference import rules
-from tests.support.chatbots import ChatbotApi, chatbot, chatbot_api
-from tests.support.cluster import ClusterAccess
+from tests.support.chatbots import ChatbotApi, chatbot
 
 RULES = list(rules(crd.object_schema()))
 KINDS = {"FieldValueRequired": "Required value", "FieldValueForbidden": "Forbidden"}
@@ -319,12 +318,6 @@ CASES = [
     *transition_cases(),
 ]
 NAME_RULE = ("metadata.name", RULES[0][1]["message"])
-
-
-@pytest.fixture(scope="module")
-def api(control_plane: ClusterAccess) -> Iterator[ChatbotApi]:
-    with chatbot_api(control_plane) as served:
-        yield served
 
 
 @pytest.fixture(scope="module")

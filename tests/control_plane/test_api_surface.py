@@ -1,22 +1,14 @@
 """What a person with kubectl sees of Chatbots on a real API server: defaults, help, columns, scaling."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from chatbot_operator.api import ChatbotSpec, ChatbotStatus, Condition, parse_chatbot
-from tests.support.chatbots import RESOURCE, ChatbotApi, chatbot, chatbot_api
-from tests.support.cluster import ClusterAccess
+from tests.support.chatbots import RESOURCE, ChatbotApi, chatbot
 
 FIXED = {"phase": "mock", "backend": {"replicas": 2, "autoscaling": {"enabled": False}}}
-
-
-@pytest.fixture(scope="module")
-def api(control_plane: ClusterAccess) -> Iterator[ChatbotApi]:
-    with chatbot_api(control_plane) as served:
-        yield served
 
 
 def test_the_smallest_manifest_is_stored_with_the_defaults_of_the_models(api: ChatbotApi) -> None:

@@ -1,9 +1,11 @@
 """Phase local on a real node: a model is fetched from a Hub, served by the real llama.cpp, and never leaves again.
 
 The Hub is a stand-in in a pod; the engine is llama.cpp's own server with tiny models, each of which says a sentence of
-its own. Ollama is its stand-in, which stores blobs in Ollama's own layout.
+its own. Ollama is its stand-in, which stores blobs in Ollama's own layout, or the real one of the image that
+CHATBOT_TEST_OLLAMA_IMAGE names, which the cluster must be able to pull.
 """
 
+import os
 from typing import Any
 
 import openai
@@ -12,11 +14,14 @@ import pytest
 from tests.support.chatbot import Bot
 from tests.support.cluster import ClusterAccess
 from tests.support.load import service_url
-from tests.support.model_hub import SENTENCES, ModelHub, ollama, reference
+from tests.support.model_hub import SENTENCES, ModelHub, gguf, ollama, reference
+from tests.support.ollama_registry import model_bytes
 from tests.support.operator import wait_for
 from tests.support.private import SMALL, answers_of, job, local, pods, registry, say, serve_local, serve_mock
 
 pytestmark = pytest.mark.needs("pods run", "storage")
+
+REAL_OLLAMA = os.environ.get("CHATBOT_TEST_OLLAMA_IMAGE", "")
 
 
 def test_from_mock_to_a_private_model_by_one_edit_while_people_ask(bot: Bot, hub: ModelHub, engine: str) -> None:
@@ -43,9 +48,11 @@ def test_from_mock_to_a_private_model_by_one_edit_while_people_ask(bot: Bot, hub
 def test_models_of_ollama_are_fetched_served_and_listed_and_each_answers(chart: ClusterAccess, bot: Bot) -> None:
     image = ollama(chart)
     one, two = "The first of two.", "The second of two."
-    with registry(chart, bot.namespace, image, {"first": one, "second": two}) as host:
+    weights = gguf if REAL_OLLAMA else model_bytes
+    with registry(chart, bot.namespace, image, {"first": weights(one), "second": weights(two)}) as host:
         download = {"registry": host, "insecure": True}
-        spec = {"models": ["first", "second"], "source": {"download": download}, "image": image, "resources": SMALL}
+        spec = {"models": ["first", "second"], "source": {"download": download}, "image": REAL_OLLAMA or image}
+        spec["resources"] = {"requests": {"cpu": "500m", "memory": "2Gi"}} if REAL_OLLAMA else SMALL
         serve_mock(bot, local={**spec, "storage": {"size": "1Gi"}})
         bot.patch(phase="local")
         assert answers_of(bot, "first", 90) == [("mock", "A canned answer."), ("first", one)]
@@ -54,7 +61,7 @@ def test_models_of_ollama_are_fetched_served_and_listed_and_each_answers(chart: 
         assert [model.id for model in client.models.list()] == ["first", "second"]
         messages: Any = [{"role": "user", "content": "hello"}]
         answer = client.chat.completions.create(model="second", messages=messages)
-        assert (answer.model, answer.choices[0].message.content) == ("second", two)
+        assert (answer.model, str(answer.choices[0].message.content).strip()) == ("second", two)
         wait_for("the Job has gone", lambda: not job(bot), 30)
     # Without the registry a model that is here is served on.
     bot.kubectl("rollout", "restart", "deployment/demo-backend")

@@ -264,9 +264,12 @@ def told_while_asked(stage: Stage, reason: str) -> None:
 
 
 def recovers(stage: Stage) -> None:
-    """Also the last pod's circuit closes by a question only."""
-    wait_for("all is well again", lambda: stage.answered_by(stage.cell.target), TOLD_SECONDS, 0.5)
-    stage.bot.wait_ready(TOLD_SECONDS)
+    """Questions go on until Ready says so: a pod's circuit closes by one to it only."""
+
+    def well() -> bool:
+        return stage.answered_by(stage.cell.target) and stage.bot.condition("Ready").get("status") == "True"
+
+    wait_for("all is well again", well, TOLD_SECONDS, 0.5)
 
 
 FAILURES = {MOCK: (pod_dies,), HF: (provider_dies,), LOCAL: (engine_dies, weights_vanish)}

@@ -192,8 +192,14 @@ class Change:
         return f"{self.type} {'/'.join(self.key)} at {self.number}"
 
 
-PODS, CLAIMS, JOBS, SLICES = "pods", "persistentvolumeclaims", "jobs", "endpointslices"
-PATHS = {PODS: "api/v1", CLAIMS: "api/v1", JOBS: "apis/batch/v1", SLICES: "apis/discovery.k8s.io/v1"}
+PODS, CLAIMS, JOBS, SLICES, DEPLOYMENTS = "pods", "persistentvolumeclaims", "jobs", "endpointslices", "deployments"
+PATHS = {
+    PODS: "api/v1",
+    CLAIMS: "api/v1",
+    JOBS: "apis/batch/v1",
+    SLICES: "apis/discovery.k8s.io/v1",
+    DEPLOYMENTS: "apis/apps/v1",
+}
 
 
 class Watch:
@@ -241,8 +247,10 @@ def violations(changes: Iterable[Change], service: str) -> list[str]:
     """What must never be, and was: each once, with the change that made it so."""
     world: dict[tuple[str, str], Object] = {}
     found: dict[str, str] = {}
-    served = False
+    served, wanted = False, 0
     for change in changes:
+        if change.key == (DEPLOYMENTS, f"{service}-backend"):
+            wanted = max(wanted, change.object["spec"].get("replicas", 1))
         gone = change.type == "DELETED"
         if gone:
             world.pop(change.key, None)
@@ -250,7 +258,7 @@ def violations(changes: Iterable[Change], service: str) -> list[str]:
             world[change.key] = change.object
         serves = any(ready_endpoints(world, service))
         served = served or serves
-        wrong = [*at_most(world), *([] if serves or not served else ["the Service has no ready endpoint"])]
+        wrong = [*at_most(world, wanted + 1), *([] if serves or not served else ["the Service has no ready endpoint"])]
         if change.kind == CLAIMS and (gone or leaves(change.object)):
             wrong += [f"the claim goes under pod {name}" for name in mounting(world, change.key[1])]
         for what in wrong:
@@ -260,24 +268,23 @@ def violations(changes: Iterable[Change], service: str) -> list[str]:
     return list(found.values())
 
 
-def at_most(world: Mapping[tuple[str, str], Object]) -> Iterator[str]:
-    """What there is too much of."""
+def at_most(world: Mapping[tuple[str, str], Object], pods: int) -> Iterator[str]:
+    """What there is too much of. `pods`: of the backend, the one that comes before another goes included."""
     jobs = Counter(
         job["metadata"]["annotations"][f"{GROUP}/claim-uid"] for (kind, _), job in world.items() if kind == JOBS
     )
     if jobs and max(jobs.values()) > 1:
         yield "a claim has more than one Job"
-    writers, sets = set(), set()
+    writers, backend = set(), 0
     for pod in running(world):
         labels = pod["metadata"].get("labels", {})
         if labels.get("app.kubernetes.io/component") == "download":
             writers.add(labels["batch.kubernetes.io/job-name"])
-        if labels.get("app.kubernetes.io/component") == "backend" and not leaves(pod):
-            sets.add(labels["pod-template-hash"])
+        backend += labels.get("app.kubernetes.io/component") == "backend" and not leaves(pod)
     if len(writers) > 1:
         yield "pods of more than one Job write"
-    if len(sets) > 2:
-        yield "more than two ReplicaSets have pods"
+    if backend > pods:
+        yield "there are more pods than a rollout needs"
 
 
 def running(world: Mapping[tuple[str, str], Object]) -> list[Object]:

@@ -175,8 +175,8 @@ def ollama(access: ClusterAccess) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, OLLAMA_FOLDER)
         folder.mkdir()
-        for name in ("ollama_server.py", "ollama_pull.py", "ollama_registry.py"):
-            shutil.copy(HERE / name, folder)
+        for file in HERE.glob("ollama_*.py"):
+            shutil.copy(file, folder)
         program = folder / "ollama"
         program.write_text(f'#!/bin/sh\nexec python {runtime.workdir}/{OLLAMA_FOLDER}/ollama_server.py "$@"\n')
         program.chmod(0o755)

@@ -1,6 +1,6 @@
 """The folder of models of the stand-in for Ollama, and how models get there. It must not know chats.
 
-Beside `ollama_server.py`, which uses it: the two files together run in a pod, from one folder. Needs only aiohttp.
+Beside `ollama_server.py`, which runs as a plain file in a pod. Needs only aiohttp.
 What is written down in the recorded traces is done as there: files, requests, lines and words of errors.
 """
 

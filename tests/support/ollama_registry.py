@@ -14,6 +14,7 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -251,11 +252,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A registry of models for the stand-in for Ollama.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=5000)
-    parser.add_argument("models", nargs="+", metavar="NAME=SENTENCE[:BYTES]", help="BYTES: so much is added")
+    parser.add_argument(
+        "models",
+        nargs="+",
+        metavar="NAME=SENTENCE[:BYTES]|NAME=@FILE",
+        help="BYTES: so much is added; FILE: the weights",
+    )
     arguments = parser.parse_args()
     models = Models()
     for given in arguments.models:
         name, _, sentence = given.partition("=")
+        if sentence.startswith("@"):
+            models.add(name, Path(sentence[1:]).read_bytes())
+            continue
         text, _, padding = sentence.rpartition(":")
         models.add(name, model_bytes(text, int(padding)) if padding.isdecimal() and text else sentence)
     web.run_app(application(models), host=arguments.host, port=arguments.port, print=None, handler_cancellation=True)

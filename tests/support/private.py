@@ -117,8 +117,9 @@ def end_engine(bot: Bot, pod: dict[str, Any]) -> None:
 
 
 @contextmanager
-def registry(access: ClusterAccess, namespace: str, image: str, models: dict[str, str]) -> Iterator[str]:
-    """A registry of Ollama's models that say this; its host as pods reach it."""
+def registry(access: ClusterAccess, namespace: str, image: str, models: dict[str, bytes]) -> Iterator[str]:
+    """A registry of Ollama's models with these weights; its host as pods reach it."""
+    weights = {f"file{number}": base64.b64encode(data).decode() for number, data in enumerate(models.values())}
     container = {
         "name": "registry",
         "image": image,
@@ -127,14 +128,20 @@ def registry(access: ClusterAccess, namespace: str, image: str, models: dict[str
             f"{OLLAMA_FOLDER}/ollama_registry.py",
             "--host",
             "0.0.0.0",
-            *(f"{m}={text}" for m, text in models.items()),
+            *(f"{model}=@/weights/{file}" for model, file in zip(models, weights, strict=True)),
         ],
+        "volumeMounts": [{"name": "weights", "mountPath": "/weights"}],
         "readinessProbe": {"tcpSocket": {"port": REGISTRY_PORT}, "periodSeconds": 1},
     }
     metadata = {"name": "registry", "labels": {"app": "registry"}}
-    pod = {"containers": [container], "terminationGracePeriodSeconds": 1}
+    pod = {
+        "containers": [container],
+        "volumes": [{"name": "weights", "configMap": {"name": "registry"}}],
+        "terminationGracePeriodSeconds": 1,
+    }
     service = {"selector": {"app": "registry"}, "ports": [{"port": REGISTRY_PORT}]}
     access.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "registry"}, "binaryData": weights},
         {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod},
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "registry"}, "spec": service},
         namespace=namespace,

@@ -55,7 +55,10 @@ def rolling_out(c: Context) -> Verdict | None:
     live = c.observed.backend
     unwritten = problem(c, lambda p: p.error not in ("Forbidden", "Invalid"))
     if unwritten is not None:
-        return Verdict(Reason.ROLLING_OUT, f"{unwritten[0]}: {unwritten[1].message}. It is tried again.")
+        ref, write = unwritten
+        overtaken = write.error == "Conflict"
+        what = f"{ref} was changed by somebody at the same moment" if overtaken else f"{ref}: {write.message}"
+        return Verdict(Reason.ROLLING_OUT, f"{what}. It is tried again.")
     if held := _held(c):
         return Verdict(Reason.ROLLING_OUT, held)
     if c.chatbot.spec.suspend or stepped_back(c) or stalled(c):

@@ -9,8 +9,9 @@ from kubectl_chatbot import gather, screen
 from kubectl_chatbot.client import Client
 from kubectl_chatbot.cluster_checks import cluster_findings
 from kubectl_chatbot.findings import Finding, Unknown, any_failed, unknown
-from kubectl_chatbot.forecast import World, context_of
+from kubectl_chatbot.forecast import context_of
 from kubectl_chatbot.health import chatbot_findings
+from kubectl_chatbot.rehearsal import World
 from kubectl_chatbot.settings import known_settings
 
 

@@ -114,7 +114,8 @@ def _arrived(client: Client, ref: Ref, generation: int, *, wait: bool, timeout: 
     elif arrived:
         screen.say(f"{ref.name} serves phase {chatbot.status.serving_phase}.")
     if not arrived:
-        screen.tell(f"error: not within {timeout:g} s. {progress(chatbot)}", "red")
+        why = "" if status.is_stuck(chatbot) else f"not within {timeout:g} s. "
+        screen.tell(f"error: {why}{progress(chatbot)}", "red")
     return 0 if arrived else 1
 
 
@@ -131,8 +132,10 @@ def _watched(client: Client, ref: Ref, generation: int, end: float) -> tuple[Cha
                 time.sleep(LOOK_SECONDS)
                 continue
             seen = chatbot.status.observed_generation >= generation
-            if (seen and status.is_ready(chatbot)) or time.monotonic() > end:
-                return chatbot, seen and status.is_ready(chatbot)
+            if seen and (status.is_ready(chatbot) or status.is_stuck(chatbot)):
+                return chatbot, status.is_ready(chatbot)
+            if time.monotonic() > end:
+                return chatbot, False
             now = progress(chatbot)
             if out.is_terminal:
                 spinner.update(text=now)

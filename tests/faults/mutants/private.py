@@ -82,4 +82,25 @@ MUTANTS: tuple[Mutant, ...] = (
         "return False",
         "test_held_news.py",
     ),
+    mutant(
+        "the engine's end is its container's, and the pod not ready for it",
+        "desired/engine_start.py",
+        '[ -e "$HOME/{ANSWERED}" ] || exit $status',
+        "exit $status",
+        "test_engine_start.py",
+    ),
+    mutant(
+        "an engine that never answered is started again without end",
+        "desired/engine_start.py",
+        '[ -e "$HOME/{ANSWERED}" ] || exit $status',
+        ":",
+        "test_engine_start.py",
+    ),
+    mutant(
+        "a download that failed for good is tried again when an old pod has gone",
+        "plan.py",
+        'job.kept_lists if job and job.state == "failed" else migration.lists_kept',
+        "migration.lists_kept",
+        "test_plan_weights.py",
+    ),
 )

@@ -7,9 +7,12 @@ from typing import get_args
 import pytest
 
 from chatbot_operator import names
+from chatbot_operator.api import troubleshooting
+from chatbot_operator.api.generated import REPOSITORY
 from chatbot_operator.api.reasons import CONDITIONS, FALLBACK_REASONS, ConditionType, EventReason, Reason
 from chatbot_operator.api.reference import api_page, reasons_page
 from chatbot_operator.api.status import Condition
+from chatbot_operator.api.troubleshooting import LOOK
 from chatbot_runtime.contract import FallbackReason
 
 
@@ -81,3 +84,19 @@ def test_the_page_of_the_api_names_the_annotations_that_the_operator_reads() -> 
 
 def test_a_pods_report_of_its_fallback_can_only_be_a_reason_of_the_list() -> None:
     assert set(get_args(FallbackReason)) == set(FALLBACK_REASONS)
+
+
+def test_every_reason_has_its_entry_in_troubleshooting_and_a_problem_says_where_to_look() -> None:
+    page = (REPOSITORY / "docs/troubleshooting.md").read_text()
+    entries = dict(re.findall(r"^### (\w+)\n\n(.*?)(?=^### |\Z)", page, re.MULTILINE | re.DOTALL))
+    assert set(entries) == set(Reason) == set(LOOK)
+    problems = {r for text in CONDITIONS.values() for r in text.otherwise} - {
+        r for r in Reason if r.remedy == "Nothing."
+    }
+    for found in Reason:
+        entry = entries[found.value]
+        assert found.meaning in entry
+        assert found.remedy in entry
+        looked = re.search(r"^- Look at: (`[^`]+`(, `[^`]+`)*)$", entry, re.MULTILINE)
+        assert looked or found not in problems or found in (Reason.SETTLED, Reason.NOT_NEEDED, Reason.DISABLED)
+    assert page == troubleshooting.page(page)

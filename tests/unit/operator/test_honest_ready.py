@@ -27,6 +27,12 @@ def ready(world: World) -> tuple[str, str]:
     return condition.status, condition.reason
 
 
+def message(world: World) -> str:
+    condition = world.chatbot.status.condition("Ready")
+    assert condition is not None
+    return condition.message
+
+
 def about_this_spec(world: World) -> bool:
     condition = world.chatbot.status.condition("Ready")
     assert condition is not None
@@ -56,6 +62,8 @@ async def test_a_write_that_fails_keeps_ready_false_until_it_succeeds(
             assert not about_this_spec(world)
         else:
             assert ready(world) == ("False", "RollingOut")
+            assert message(world).endswith("It is tried again.")
+            assert ("by somebody at the same moment" in message(world)) == isinstance(error, Conflict)
     world.api.before = lambda *_: None
     await world.settle()
     assert ready(world)[0] == "True"

@@ -20,8 +20,8 @@ from aiohttp import web
 from chatbot_runtime.contract import DownloadReason
 from chatbot_runtime.downloads.base import DownloadError, StoredModel
 from chatbot_runtime.downloads.ollama import OllamaSource, reason_of
+from tests.support.ollama_process import STAND_IN, Ollama
 from tests.support.ollama_registry import Faults, Registry, model_bytes
-from tests.support.ollama_server import STAND_IN, Ollama
 from tests.support.runtime_process import until
 
 PROGRAMS = {"stand-in": STAND_IN} | ({"real": (real,)} if (real := shutil.which("ollama")) else {})
@@ -423,7 +423,7 @@ async def test_a_cancelled_check_of_the_bytes_does_not_go_on(
 ) -> None:
     registry.add("huge", model_bytes(SENTENCE, 30_000_000))
     await fetched(stand_in, registry, "huge")
-    monkeypatch.setattr("chatbot_runtime.downloads.ollama.CHUNK", 1)  # it takes several seconds
+    monkeypatch.setattr("chatbot_runtime.downloads.ollama_folder.CHUNK", 1)  # it takes several seconds
     async with source(stand_in, registry) as ours:
         seen = Seen()
         fetch = asyncio.create_task(ours.fetch("huge", seen))

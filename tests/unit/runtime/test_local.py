@@ -19,8 +19,8 @@ import pytest
 from chatbot_runtime.contract import DownloadStatus, PodStatus
 from tests.support import tiny_gguf
 from tests.support.engines import LlamaServer, local, ready
+from tests.support.ollama_process import STAND_IN, Ollama
 from tests.support.ollama_registry import Registry, model_bytes
-from tests.support.ollama_server import STAND_IN, Ollama
 from tests.support.runtime_process import RuntimeProcess, events, read_all, read_until, until
 from tests.web.nginx_process import free_port
 

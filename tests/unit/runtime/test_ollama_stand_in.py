@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.ollama_process import ROOT, STAND_IN, Ollama
 from tests.support.ollama_registry import Faults, Registry, model_bytes
-from tests.support.ollama_server import ROOT, STAND_IN, Ollama
 from tests.support.runtime_process import Reply, read_all, until
 
 HELLO = " Hello from a tiny test model."
@@ -614,8 +614,8 @@ def test_a_server_on_loopback_looks_at_the_host_header(ollama: Ollama, host: str
 
 
 def test_both_stand_ins_run_by_themselves_from_one_folder(tmp_path: Path) -> None:
-    for name in ("ollama_server.py", "ollama_pull.py", "ollama_registry.py"):
-        shutil.copy(ROOT / "tests" / "support" / name, tmp_path)
+    for file in (ROOT / "tests" / "support").glob("ollama_*.py"):
+        shutil.copy(file, tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     host = f"127.0.0.1:{port}"
