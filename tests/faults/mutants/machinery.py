@@ -232,7 +232,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     mutant(
         "a quota's refusal reads as a missing right",
-        "kube.py",
+        "rest.py",
         'if status == 403 and "because it is being terminated" in message:',
         'if status == 403 and "never" in message:',
         "test_kube.py",
@@ -246,7 +246,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     mutant(
         "Retry-After is not read",
-        "kube.py",
+        "rest.py",
         "return min(max(float(value), 0.1), 60)",
         "return 0.1",
         "test_kube.py",
