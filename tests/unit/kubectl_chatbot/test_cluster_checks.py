@@ -81,6 +81,11 @@ def test_of_two_operators_the_older_serves() -> None:
 def test_the_operators_settings_are_those_of_its_environment() -> None:
     settings = settings_of(operator(CPU_MONTHLY="60", CURRENCY="EUR", NEW_IN_A_LATER_VERSION="1"))
     assert (settings.cpu_monthly, settings.currency) == (60, "EUR")
+    elsewhere = operator(CURRENCY="EUR")
+    (container,) = elsewhere["spec"]["template"]["spec"]["containers"]
+    reference = {"configMapKeyRef": {"name": "prices", "key": "cpu"}}
+    container["env"].append({"name": "CHATBOT_OPERATOR_CPU_MONTHLY", "valueFrom": reference})
+    assert settings_of(elsewhere).currency == "EUR"
     assert settings_of(operator(CPU_MONTHLY="many")) == Settings()
     assert known_settings(Unknown("no"), "shop") == Settings()
     assert known_settings([operator(CURRENCY="EUR")], "shop").currency == "EUR"
