@@ -14,6 +14,7 @@ import yaml
 
 from chatbot_operator.api.generated import REPOSITORY
 from tests.chart.conftest import Release
+from tests.support.chatbot import Bot
 from tests.support.cluster import ClusterAccess
 from tests.support.documents import every_fence
 from tests.support.helm import CHART, helm
@@ -79,10 +80,14 @@ def test_its_steps_install_the_operator_make_a_chatbot_and_show_its_answer(insta
 
 
 def test_a_chatbot_that_does_not_become_ready_fails_the_step_with_its_reason(installed: Release, job: Job) -> None:
+    hosted = "{phase: hf, hf: {baseURL: 'https://llm.example.com/v1'}}"
     script = next(step for step in job.document["steps"] if step["name"] == "Make the chatbot")
+    script["run"] = script["run"].replace("{phase: mock}", hosted)
     assert "--timeout=2m" in script["run"]
-    script["run"] = script["run"].replace("--timeout=2m", "--timeout=2s")
-    script["run"] = script["run"].replace("{phase: mock}", "{phase: hf, hf: {baseURL: 'https://llm.example.com/v1'}}")
+    script["run"] = script["run"].replace("--timeout=2m", "--timeout=1s")
+    job.run("Make the chatbot", NAME="other")
+    bot = Bot(installed.access, "chatbot-demo", "other")
+    bot.wait_reason("EndpointNotAllowed", 30)
     ended = job.run("Make the chatbot", NAME="other")
     assert ended.returncode == 1
     assert "EndpointNotAllowed" in ended.stdout
