@@ -7,11 +7,16 @@ from devcluster import demo
 from devcluster.progress import Plain
 from tests.support.cluster import ClusterAccess
 from tests.support.helm import VERSIONS, helm
-from tests.support.operator import NAMESPACE
+from tests.support.operator import NAMESPACE, wait_for
 
 pytestmark = pytest.mark.needs("pods run")
 
+OPERATORS, CHATBOTS = "app.kubernetes.io/name=chatbot-operator", "app.kubernetes.io/managed-by=chatbot-operator"
 TEST = ("test", demo.RELEASE, "--namespace", NAMESPACE, "--timeout", "120s")
+
+
+def _pods(chart: ClusterAccess, labels: str) -> str:
+    return chart.kubectl("get", "pods", "-n", NAMESPACE, "-l", labels, "-o", "name").stdout
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -26,10 +31,9 @@ def test_helm_test_shows_the_answer_of_the_chatbot_that_it_made(chart: ClusterAc
 def test_helm_test_fails_when_nobody_makes_the_chatbot_answer(chart: ClusterAccess) -> None:
     environment = dict(chart.environment)
     demo.install(environment, chart.images, Plain(), ("replicas=0", "test.waitSeconds=5"))
-    # Helm does not wait for what goes, and a pod that goes still operates.
-    gone = ("wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=chatbot-operator", "--timeout=60s")
-    chart.kubectl("-n", NAMESPACE, *gone, timeout=70)
     try:
+        # Helm does not wait for what goes: the operator still operates, and the chatbot of an earlier test answers.
+        wait_for("nobody is left to answer", lambda: not _pods(chart, OPERATORS) and not _pods(chart, CHATBOTS), 90)
         ended = helm("helm", environment).run(*TEST)
         assert ended.returncode != 0
         assert "cannot be reached" in ended.stdout + ended.stderr

@@ -10,6 +10,8 @@ pytestmark = pytest.mark.needs("pods run")
 
 def test_where_troubleshooting_says_to_look_there_is_something_to_see(bot: Bot) -> None:
     bot.create().wait_ready(60)
+    bot.patch(phase="hf")  # the operator has something to say
+    bot.wait_reason("TokenSecretMissing", 30)
     # `check` asks a provider, which this chatbot has not: test_chatbots_hosted.py has it asked.
     commands = {command for look in LOOK.values() for command in look.commands} - {CHECK}
     said = {}
