@@ -13,6 +13,7 @@ from chatbot_operator.api.troubleshooting import LOOK
 from tests.control_plane.conftest import Operated
 from tests.support.chatbot import Bot
 from tests.support.documents import Fence, every_fence
+from tests.support.operator import wait_for
 
 FENCES = [fence for fence in every_fence() if (fence.mark, fence.said) == ("run", "cluster")]
 PAGES = list(dict.fromkeys(fence.page for fence in FENCES))
@@ -53,6 +54,12 @@ class Shell:
 
 @pytest.fixture
 def shell(operated: Operated, namespace: str, tmp_path: Path) -> Shell:
+    def others() -> list[str]:
+        found = operated.access.get("chatbots", "--all-namespaces")["items"]
+        return [c["metadata"]["namespace"] for c in found if c["metadata"]["namespace"] != namespace]
+
+    # Some commands are about all namespaces, and what other pages have made still goes.
+    wait_for("the chatbots of other pages are gone", lambda: not others(), 60)
     return Shell(operated, namespace, tmp_path)
 
 
