@@ -35,10 +35,17 @@ class Shell:
         path = f"{access.kubectl_path.parent}:{os.environ['PATH']}"
         self._env = {**os.environ, **access.environment, "KUBECONFIG": str(kubeconfig)}
         self._env |= {"PATH": path, "TMPDIR": str(folder)}
+        self._access, self._namespace = access, namespace
         self.type(f"kubectl config set-context --current --namespace={namespace}")
+
+    def _others(self) -> set[str]:
+        found = self._access.get("chatbots", "--all-namespaces")["items"]
+        return {chatbot["metadata"]["namespace"] for chatbot in found} - {self._namespace}
 
     def type(self, command: str) -> str:
         """One command to its end; what it prints."""
+        if "--all-namespaces" in command:  # what other pages have made still goes
+            wait_for("there are only this page's chatbots", lambda: not self._others(), 60)
         ended = subprocess.run(
             ["bash", "-c", command],
             cwd=REPOSITORY,
@@ -54,12 +61,6 @@ class Shell:
 
 @pytest.fixture
 def shell(operated: Operated, namespace: str, tmp_path: Path) -> Shell:
-    def others() -> list[str]:
-        found = operated.access.get("chatbots", "--all-namespaces")["items"]
-        return [c["metadata"]["namespace"] for c in found if c["metadata"]["namespace"] != namespace]
-
-    # Some commands are about all namespaces, and what other pages have made still goes.
-    wait_for("the chatbots of other pages are gone", lambda: not others(), 60)
     return Shell(operated, namespace, tmp_path)
 
 
