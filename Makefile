@@ -47,7 +47,7 @@ mutants: $(STAMP) ## Plant each seeded bug of the core and see a test notice it 
 	@$(RUN) -m tests.faults.mutate --rows --report .faults/mutants.md
 
 stress: $(STAMP) ## The runtime under load, slow clients and random input, in full size (10 minutes)
-	@CHATBOT_STRESS=full $(RUN) -m pytest -q tests/stress tests/unit/runtime/test_fuzz.py tests/unit/runtime/test_download_run.py
+	@CHATBOT_STRESS=full $(RUN) -m pytest -q tests/stress tests/unit/runtime/test_fuzz.py tests/unit/runtime/test_download_process.py
 
 CHECKOV := .venv-checkov
 $(CHECKOV)/.installed: requirements/checkov.txt

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import json
 import ssl
-import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,33 +14,24 @@ from datetime import UTC, datetime
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from tests.support.cluster import ClusterAccess
+from tests.support.loop_thread import LoopThread
 
 PROTOCOLS = ("v4.channel.k8s.io",)
 DATA, ERROR = b"\x00", b"\x01"
 
 
-class Kubelet:
+class Kubelet(LoopThread):
     """One for all fake nodes of a control plane, in a thread of its own."""
 
     def __init__(self, certificate: ssl.SSLContext) -> None:
+        super().__init__()
         self.targets: dict[str, tuple[str, int]] = {}
         """Where a pod's port leads; "*" for every other pod."""
         self.forwarded: list[str] = []
         self._logs: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
         self._certificate = certificate
-        self._loop = asyncio.new_event_loop()
         self._changed = asyncio.Condition()
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
         self.port = 0
-
-    def start(self) -> None:
-        self._thread.start()
-        assert self._started.wait(20)
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
 
     def log(self, pod: str, container: str, text: str, at: str = "") -> None:
         """A container writes a line, now unless said otherwise."""
@@ -54,13 +44,8 @@ class Kubelet:
 
         asyncio.run_coroutine_threadsafe(add(), self._loop).result(5)
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-        self._started.set()
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._runner.cleanup())
-        self._loop.close()
+    async def _close(self) -> None:
+        await self._runner.cleanup()
 
     async def _serve(self) -> None:
         app = web.Application()

@@ -1,13 +1,11 @@
 """The operator as a process of its own, with the rights that the chart grants and nothing more, against any cluster;
 and pods of fake nodes that answer /status as the runtime would. No test logic here."""
 
-import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -31,6 +29,7 @@ from devcluster.build import Programs
 from devcluster.processes import wait_until
 from devcluster.progress import Plain
 from tests.support.cluster import ClusterAccess, await_definition
+from tests.support.loop_thread import LoopThread
 
 CHART = Path("charts/chatbot-operator")
 NAMESPACE = "chatbot-system"
@@ -163,7 +162,7 @@ def wait_for(what: str, probe: Any, timeout: float, interval: float = 0.1) -> An
         time.sleep(interval)
 
 
-class FakePods:
+class FakePods(LoopThread):
     """Answers /status for pods of fake nodes: what the runtime would say that reads the pod's ConfigMap.
 
     `overrides` by pod name replace fields of the answer, or the whole HTTP status by {"http": 500}; those under
@@ -171,34 +170,19 @@ class FakePods:
     """
 
     def __init__(self, kubeconfig: Path) -> None:
+        super().__init__()
         self._kubeconfig = kubeconfig
         self.overrides: dict[str, dict[str, Any]] = {}
         self.asked = 0
         self.port = 0
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/{{namespace}}/{{name}}"
 
-    def start(self) -> None:
-        self._thread.start()
-        assert self._started.wait(20)
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-        self._started.set()
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._kube.close())
-        self._loop.run_until_complete(self._runner.cleanup())
-        self._loop.close()
+    async def _close(self) -> None:
+        await self._kube.close()
+        await self._runner.cleanup()
 
     async def _serve(self) -> None:
         configuration = Configuration()

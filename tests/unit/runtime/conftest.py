@@ -1,4 +1,4 @@
-"""Running runtimes that several tests share."""
+"""Running runtimes that several tests share, and a Hub to download from."""
 
 import json
 from collections.abc import Iterator
@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
+from huggingface_hub.utils._http import default_client_factory
 
 from chatbot_runtime.contract import settings_hash
 from tests.support.hosted import Hosted, hosted
+from tests.support.hub import Hub
+from tests.support.hub_downloads import MODEL, Case
 from tests.support.router import Router
 from tests.support.runtime_process import FAST, RuntimeProcess, until
 
@@ -94,3 +98,33 @@ def hf(shared_hosted: Hosted) -> Hosted:
     """Phase hf before a stand-in of the router, all well."""
     shared_hosted.reset()
     return shared_hosted
+
+
+@pytest.fixture
+def library_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a source tells the Hub's client library counts for a whole process, which here is that of other tests."""
+    with monkeypatch.context() as patched:
+        for name in (
+            "ENDPOINT",
+            "HUB_DISABLE_XET",
+            "HUB_DISABLE_PROGRESS_BARS",
+            "HUB_DISABLE_TELEMETRY",
+            "HUB_OFFLINE",
+        ):
+            patched.setenv(f"HF_{name}", "")
+        patched.setenv("NO_PROXY", "*")
+        yield
+    huggingface_hub.set_client_factory(default_client_factory)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A Hub with one small model."""
+    with Hub() as hub:
+        hub.put("org/tiny", {"tiny.gguf": MODEL, "README.md": b"hello"})
+        yield hub
+
+
+@pytest.fixture
+def case(hub: Hub, tmp_path: Path, library_as_it_was: None) -> Case:
+    return Case(hub, tmp_path)
