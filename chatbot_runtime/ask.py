@@ -31,6 +31,7 @@ Message = dict[str, str]
 
 _NOT_READY = {502, 503, 504}
 _AGAIN_SECONDS = 0.5
+"""Between two tries at a server that is not there yet."""
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):

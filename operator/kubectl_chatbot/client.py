@@ -20,7 +20,6 @@ from chatbot_operator.rest import error_of, path
 MANAGER = "kubectl-chatbot"
 """Field manager of what this tool writes."""
 
-MERGE = "application/merge-patch+json"
 PAGE = 500
 _SECONDS = 30
 _FORWARD_THREAD = "Kubernetes port forward proxy"
@@ -61,7 +60,7 @@ class Client:
     def patch(self, ref: Ref, change: Mapping[str, Any], *, dry_run: bool = False) -> RawObject:
         """A merge patch of an object; with `dry_run` the API server only says what would become of it."""
         query = {"fieldManager": MANAGER} | ({"dryRun": "All"} if dry_run else {})
-        return self._json("PATCH", path(ref.kind, ref.namespace, ref.name), query, change, MERGE)
+        return self._json("PATCH", path(ref.kind, ref.namespace, ref.name), query, change)
 
     def lines(self, namespace: str, pod: str, query: Mapping[str, str]) -> Iterator[str]:
         """A pod's log, line by line as it comes."""
@@ -98,10 +97,9 @@ class Client:
         method: str,
         resource: str,
         query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
-        content_type: str = "application/json",
+        change: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        response = self._call(method, resource, query, body, content_type)
+        response = self._call(method, resource, query, change)
         try:
             parsed: dict[str, Any] = json.loads(response.data)
         except ValueError:
@@ -113,18 +111,17 @@ class Client:
         method: str,
         resource: str,
         query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
-        content_type: str = "application/json",
+        change: Mapping[str, Any] | None = None,
         seconds: float | None = _SECONDS,
     ) -> urllib3.BaseHTTPResponse:
-        headers = {"Accept": "application/json, */*", "Content-Type": content_type}
+        headers = {"Accept": "application/json, */*", "Content-Type": "application/merge-patch+json"}
         try:
             method, url, headers, content, _ = self._api.param_serialize(
                 method,
                 resource,
                 query_params=list((query or {}).items()),
                 header_params=headers,
-                body=body,
+                body=change,
                 auth_settings=["BearerToken"],
             )
             answer = self._api.call_api(method, url, headers, content, _request_timeout=(_SECONDS, seconds))

@@ -39,5 +39,10 @@ def unknown(check: str, why: Unknown) -> Finding:
     return Finding("unknown", check, why.reason)
 
 
+def plain(findings: Iterable[Finding]) -> list[dict[str, str]]:
+    """As a script reads them."""
+    return [{"check": f.check, "result": f.verdict, "message": f.message} for f in findings]
+
+
 def any_failed(findings: Iterable[Finding]) -> bool:
     return any(finding.verdict == "failed" for finding in findings)

@@ -125,7 +125,7 @@ def facts(client: Client, namespace: str, of: Iterable[Chatbot] = ()) -> Facts:
     return Facts(
         version=_tried("the API server's version", lambda: str(client.get("/version")["gitVersion"])),
         definition=_tried("what the API server serves", lambda: _served(client, f"/apis/{CHATBOT.api_version}")),
-        operators=_tried("Deployments", lambda: client.list(DEPLOYMENT, None, {"labelSelector": OPERATORS})),
+        operators=operators(client),
         storage_classes=_tried("StorageClasses", lambda: client.list(STORAGE_CLASS, None)),
         metrics=_tried("the metrics API", lambda: _served(client, "/apis/metrics.k8s.io/v1beta1/nodes?limit=1")),
         nodes=_tried("Nodes", lambda: client.list(NODE, None)),

@@ -8,6 +8,7 @@ from chatbot_operator.api import Chatbot, ChatbotSpec
 from chatbot_operator.api.reasons import Reason
 from chatbot_operator.checks import verdicts
 from chatbot_operator.checks.base import Context
+from chatbot_operator.kinds import CLAIM
 from chatbot_operator.migration import engine_memory, needed_memory
 from chatbot_operator.names import PAUSED
 from chatbot_operator.units import memory_text, quantity
@@ -151,5 +152,5 @@ def _room(c: Context, facts: Facts) -> Iterator[Finding]:
     if isinstance(facts.quotas, Unknown):
         yield unknown("quota", facts.quotas)
     else:
-        claims = [o for ref, o in c.observed.children.items() if ref.kind.name == "PersistentVolumeClaim"]
+        claims = [o for ref, o in c.observed.children.items() if ref.kind == CLAIM]
         yield quota_finding(c.chatbot, facts.quotas, claim_there=has_claim(c.chatbot, claims))

@@ -8,7 +8,7 @@ from chatbot_operator.store import Snapshot
 from kubectl_chatbot import gather, screen
 from kubectl_chatbot.client import Client
 from kubectl_chatbot.cluster_checks import cluster_findings
-from kubectl_chatbot.findings import Finding, Unknown, any_failed, unknown
+from kubectl_chatbot.findings import Finding, Unknown, any_failed, plain, unknown
 from kubectl_chatbot.forecast import context_of
 from kubectl_chatbot.health import chatbot_findings
 from kubectl_chatbot.rehearsal import World
@@ -33,7 +33,7 @@ def run(client: Client, namespace: str, name: str | None, *, as_json: bool) -> i
         found[chatbot.metadata.name] = [*unread, *chatbot_findings(context, facts)]
     wrong = any(any_failed(findings) for findings in found.values())
     if as_json:
-        screen.as_json({"ok": not wrong, "cluster": _plain(found.pop("")), "chatbots": _named(found)})
+        screen.as_json({"ok": not wrong, "cluster": plain(found.pop("")), "chatbots": _named(found)})
     else:
         for index, (about, findings) in enumerate(found.items()):
             screen.say(("\n" if index else "") + (f"Chatbot {namespace}/{about}" if about else "Cluster"))
@@ -53,8 +53,4 @@ def _world(client: Client, raw: RawObject) -> tuple[World, list[Finding]]:
 
 
 def _named(found: dict[str, list[Finding]]) -> dict[str, object]:
-    return {name: _plain(findings) for name, findings in found.items()}
-
-
-def _plain(findings: list[Finding]) -> list[dict[str, str]]:
-    return [{"check": f.check, "result": f.verdict, "message": f.message} for f in findings]
+    return {name: plain(findings) for name, findings in found.items()}

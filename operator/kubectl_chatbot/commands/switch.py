@@ -12,7 +12,7 @@ from chatbot_operator.cluster import Invalid, Transient
 from chatbot_operator.kinds import CHATBOT, Ref
 from kubectl_chatbot import gather, screen, status
 from kubectl_chatbot.client import Client
-from kubectl_chatbot.findings import Finding, any_failed, failed
+from kubectl_chatbot.findings import Finding, any_failed, failed, plain
 from kubectl_chatbot.forecast import Change, Forecast, forecast, in_phase
 from kubectl_chatbot.needs import need_findings
 from kubectl_chatbot.settings import known_settings
@@ -61,7 +61,8 @@ def _look_ahead(client: Client, ref: Ref, raw: Any, chatbot: Chatbot, phase: Pha
     settings = known_settings(facts.operators, ref.namespace)
     known, now = gather.world(client, raw), datetime.now(UTC)
     ahead = forecast(chatbot, phase, known, settings, now)
-    if there := gather.with_strangers(client, known, ahead.created()):
+    there = gather.with_strangers(client, known, ahead.created())
+    if there.snapshot.strangers:
         ahead = forecast(chatbot, phase, there, settings, now)
     findings = need_findings(ahead.context, facts)
     try:
@@ -78,7 +79,7 @@ def _tell(chatbot: Chatbot, phase: Phase, ahead: Forecast, findings: list[Findin
                 "phase": phase,
                 "rows": [vars(row) for row in ahead.rows],
                 "changes": [{**_change(c), "later": c.later} for c in ahead.changes],
-                "findings": [{"check": f.check, "result": f.verdict, "message": f.message} for f in findings],
+                "findings": plain(findings),
             }
         )
         return
