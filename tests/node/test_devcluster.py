@@ -5,14 +5,17 @@ import textwrap
 import time
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from devcluster import cgroups
+from devcluster.build import cache_dir
 from devcluster.cluster import Cluster
-from devcluster.images.builder import build
+from devcluster.images import description
+from devcluster.images.builder import build, build_described
 from devcluster.processes import members, wait_until
 from devcluster.progress import Plain
 from devcluster.registry import Registry
@@ -239,7 +242,10 @@ def test_an_image_that_only_a_registry_has_is_pulled_and_waited_for_without_it(
     registry = Registry(cluster)
     registry.start()
     try:
-        reference = registry.push(build("chatbot-runtime"))
+        # Not the chatbots' own: one that the kubelet has pulled once is under no name preloaded to it any more.
+        runtime = description.load()["chatbot-runtime"]
+        other = replace(runtime, name="test-pulled", environment={**runtime.environment, "PULLED": "yes"})
+        reference = registry.push(build_described(other, Plain(), cache_dir() / "images"))
         spec = pod_spec(reference, "print('pulled')", restartPolicy="Never")
         spec["containers"][0]["imagePullPolicy"] = "Always"
         node_cluster.apply(pod("pulls", spec), namespace=node_namespace)
