@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 
 # A folder is called docs, another web.
-.PHONY: help images sizes docs docs-serve migration up down test lint unit web control-plane chart checkov security node node-load faults mutants format generate lock clean
+.PHONY: help images sizes docs docs-serve migration up down test lint unit web control-plane chart checkov security node node-load devcluster faults mutants format generate lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -32,6 +32,9 @@ lint: $(STAMP) ## Format, lint, types, layers, generated files
 	@$(RUN) -m tests.run lint
 
 unit web control-plane chart security node node-load: $(STAMP) ## One level of the tests
+	@$(RUN) -m tests.run $@
+
+devcluster: $(STAMP) ## The tests of the development cluster itself, which a change of devcluster/ must pass (5 minutes)
 	@$(RUN) -m tests.run $@
 
 migration: $(STAMP) ## From phase to phase while people ask, in the cluster of `make up`

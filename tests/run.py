@@ -33,7 +33,7 @@ LINT: tuple[tuple[str, ...], ...] = (
     (PYTHON, "-m", "charts.generate", "--check"),
     (PYTHON, "-m", "pytest", "-q", "tests/unit/api/test_examples.py"),
 )
-LEVELS = ("unit", "stress", "web", "control-plane", "chart", "security", "faults", "node", "node-load")
+LEVELS = ("unit", "stress", "web", "control-plane", "chart", "security", "faults", "node", "node-load", "devcluster")
 WITHOUT_CLUSTER = {"lint", "unit", "stress", "web"}
 # Two lanes of two workers keep two cores busy; with more, every wait grows longer and nothing ends earlier.
 WORKERS = dict.fromkeys(("unit", "web", "control-plane", "chart", "security"), ("-n", "2", "--dist", "loadfile"))
