@@ -74,7 +74,7 @@ class Bot:
         current = condition.get("observedGeneration") == raw["metadata"]["generation"]
         return condition if current else {}
 
-    def wait_ready(self, timeout: float = 20) -> dict[str, Any]:
+    def wait_ready(self, timeout: float = 40) -> dict[str, Any]:
         def ready() -> dict[str, Any]:
             condition = self.condition("Ready")
             return condition if condition.get("status") == "True" else {}
@@ -85,7 +85,7 @@ class Bot:
             raise AssertionError(f"{error}; status: {json.dumps(self.status(), indent=1)}") from None
         return found
 
-    def wait_reason(self, reason: str, timeout: float = 10) -> dict[str, Any]:
+    def wait_reason(self, reason: str, timeout: float = 30) -> dict[str, Any]:
         """Ready is False with this reason."""
 
         def found() -> dict[str, Any]:
