@@ -114,7 +114,9 @@ class Client:
         change: Mapping[str, Any] | None = None,
         seconds: float | None = _SECONDS,
     ) -> urllib3.BaseHTTPResponse:
-        headers = {"Accept": "application/json, */*", "Content-Type": "application/merge-patch+json"}
+        headers = {"Accept": "application/json, */*"}
+        if change is not None:
+            headers["Content-Type"] = "application/merge-patch+json"
         try:
             method, url, headers, content, _ = self._api.param_serialize(
                 method,

@@ -434,7 +434,8 @@ def test_a_signal_cuts_everything_and_keeps_what_was_pulled(
 def test_a_small_pull_goes_as_recorded(tmp_path: Path, registry: Registry) -> None:
     names, before = digests(registry, "tiny"), len(registry.asked)
     with Ollama(tmp_path) as ollama:
-        assert pulled(ollama, registry, "tiny") == [
+        # On a busy machine it takes long enough for a line of progress.
+        assert [line for line in pulled(ollama, registry, "tiny") if '"completed":' not in line] == [
             '{"status":"pulling manifest"}',
             '{"status":"verifying sha256 digest"}',
             '{"status":"writing manifest"}',
