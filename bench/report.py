@@ -55,7 +55,7 @@ def plot(name: str, axis: str, panels: Sequence[tuple[str, Mapping[str, Sequence
 
 def main() -> int:
     """Writes the page; 2 if there is nothing to write."""
-    for name in ("autoscaling", "operator", "runtime", "web"):
+    for name in ("autoscaling", "local", "operator", "runtime", "web"):
         if (FOLDER / f"{name}.json").exists():
             (FOLDER / f"{name}.md").write_text(import_module(f"bench.{name}_report").section())
     parts = [path.read_text().strip() for path in sorted(FOLDER.glob("*.md"))]

@@ -14,9 +14,6 @@ from typing import Any
 
 import pytest
 
-from devcluster.cluster import Cluster
-from devcluster.images.builder import build_all
-from devcluster.progress import Plain
 from tests.support.chatbot import PAGE, Bot
 from tests.support.cluster import ClusterAccess, make_namespace
 from tests.support.load import OPEN_DOOR, POD_LABEL, Load, load
@@ -37,24 +34,6 @@ REPLIES = tuple(
 ANSWERS = {"mock": list(REPLIES)}
 MOCK = {"replies": [REPLIES[0]], "tokensPerSecond": 20}
 FIXED = {"replicas": 2, "autoscaling": {"enabled": False}}
-
-
-@pytest.fixture(scope="module")
-def two_nodes(chart: ClusterAccess) -> Iterator[tuple[str, str]]:
-    """The cluster's node and a second one, which is closed again at the end."""
-    cluster = chart.cluster
-    if cluster is None:
-        pytest.skip("the cluster was given, so its nodes are not ours to drain")
-    second = second_node(cluster)
-    yield "node1", second
-    chart.kubectl("cordon", second)
-
-
-def second_node(cluster: Cluster) -> str:
-    if "node2" not in cluster.nodes.names():
-        return cluster.add_node(build_all(Plain()).values())
-    cluster.uncordon("node2")
-    return "node2"
 
 
 @dataclass
