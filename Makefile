@@ -5,6 +5,10 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 
+# Of the development cluster and of the tests on it: 1.35, 1.34, or nothing for the newest one.
+KUBERNETES ?=
+export DEVCLUSTER_KUBERNETES := $(KUBERNETES)
+
 # A folder is called docs, another web.
 .PHONY: help images sizes docs docs-serve migration up down test lint unit web control-plane chart checkov security node node-load devcluster faults mutants format generate lock clean
 

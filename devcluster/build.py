@@ -23,6 +23,8 @@ from devcluster.progress import Progress
 
 SOURCES = Path(__file__).resolve().parent / "programs"
 BUILD_FLAGS = ("-trimpath", "-buildvcs=false")
+RELEASE = "DEVCLUSTER_KUBERNETES"
+"""An environment variable: another release of Kubernetes than the newest one known here, such as 1.35."""
 # A cold build of everything fills about this much of Go's caches and ours, in bytes.
 DISK_NEEDED = 8 << 30
 
@@ -149,9 +151,22 @@ def build_key(program: Program, sources: Mapping[str, bytes], tools: Toolchain) 
     return digest.hexdigest()[:16]
 
 
+def family_folder(family: str) -> Path:
+    """Where the module of a family is. Raises DevClusterError for a release of Kubernetes that is not known here."""
+    release = os.environ.get(RELEASE, "") if family == "kubernetes" else ""
+    folder = SOURCES / (f"{family}-{release}" if release else family)
+    if not folder.is_dir():
+        known = sorted(p.name.partition("-")[2] for p in SOURCES.glob("kubernetes-*"))
+        raise DevClusterError(
+            f"{RELEASE}={release}: no such release of Kubernetes is known here",
+            f"set it to one of {', '.join(known)}, or leave it out for the newest",
+        )
+    return folder
+
+
 def family_sources(family: str) -> dict[str, bytes]:
     """The files of a module family: go.mod, go.sum and, if it has a main package of its own, its Go files."""
-    folder = SOURCES / family
+    folder = family_folder(family)
     names = ("go.mod", "go.sum", *sorted(p.name for p in folder.glob("*.go")))
     return {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
 
@@ -228,7 +243,7 @@ class Programs:
             self._progress.step(f"building {program.name}", usual=program.usual) as step,
             subprocess.Popen(
                 [*command, "-o", str(unfinished), program.package],
-                cwd=SOURCES / program.family,
+                cwd=family_folder(program.family),
                 env=environment,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

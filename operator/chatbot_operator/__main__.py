@@ -1,5 +1,6 @@
 """`python -m chatbot_operator`: wires the parts together and runs them until one ends or a signal comes."""
 
+import argparse
 import asyncio
 import logging
 import os
@@ -15,7 +16,7 @@ from chatbot_operator import handlers, installs, logs, server
 from chatbot_operator.events import Recorder
 from chatbot_operator.installs import Installs
 from chatbot_operator.kinds import LEASE, Key, Ref
-from chatbot_operator.kube import connect
+from chatbot_operator.kube import NoCluster, connect
 from chatbot_operator.leader import Leader
 from chatbot_operator.metrics import Chatbots, Metrics
 from chatbot_operator.pods import PodClient
@@ -122,7 +123,13 @@ async def run(settings: Settings) -> None:
 
 
 def main() -> int:
-    """Exit codes: 0 stopped by a signal, 2 a setting is not usable, 1 anything else."""
+    """Exit codes: 0 stopped by a signal, 2 a setting is not usable or names no cluster, 1 anything else."""
+    parser = argparse.ArgumentParser(
+        prog="python -m chatbot_operator",
+        description="Makes Chatbots what their specs say, until a signal comes. It is told by its environment: see "
+        "docs/reference/settings.md; KUBECONFIG outside of a cluster.",
+    )
+    parser.parse_args()
     try:
         settings = Settings.from_env(os.environ)
     except InvalidSettings as error:
@@ -130,7 +137,11 @@ def main() -> int:
         return 2
     kopf.configure(verbose=False)
     logs.configure(settings.log_level)
-    asyncio.run(run(settings))
+    try:
+        asyncio.run(run(settings))
+    except NoCluster as error:
+        print(f"chatbot-operator: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 import orjson
+import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
@@ -35,17 +36,24 @@ Observer = Callable[[str, str, int, float], None]
 """Told of every call: verb, resource, status code (0: no answer), seconds."""
 
 
+class NoCluster(Exception):
+    """Nothing says where the cluster is, or what says so is not usable."""
+
+
 async def connect(*, timeout_seconds: float = 30, observer: Observer | None = None) -> "Kube":
     """A client with the pod's own account, or with KUBECONFIG outside of a cluster.
 
-    Raises kubernetes.aio's ConfigException when there is neither.
+    Raises NoCluster when there is neither.
     """
     configuration = Configuration()
-    if "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG"):
-        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    else:
-        file = os.environ.get("KUBECONFIG")  # the library reads it when it is imported
-        await config.load_kube_config(config_file=file, client_configuration=configuration)  # type: ignore[no-untyped-call]
+    file = os.environ.get("KUBECONFIG")  # the library reads it when it is imported
+    try:
+        if "KUBERNETES_SERVICE_HOST" in os.environ and not file:
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            await config.load_kube_config(config_file=file, client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except (config.ConfigException, yaml.YAMLError, OSError) as error:
+        raise NoCluster(f"{error}; set KUBECONFIG to the file of a cluster, or run in one") from None
     return Kube(ApiClient(configuration), timeout_seconds=timeout_seconds, observer=observer)
 
 

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from devcluster.build import PROGRAMS, Programs, Toolchain, build_key, family_sources, linker_flags, required_version
+from devcluster.build import (
+    PROGRAMS,
+    RELEASE,
+    Programs,
+    Toolchain,
+    build_key,
+    family_sources,
+    linker_flags,
+    required_version,
+)
 from devcluster.errors import DevClusterError
 from devcluster.progress import Silent
 
@@ -74,6 +83,27 @@ def test_a_requirement_is_found_on_its_own_line_and_in_a_block() -> None:
 def test_every_program_has_committed_module_files() -> None:
     for family in {program.family for program in PROGRAMS.values()}:
         assert {"go.mod", "go.sum"} <= family_sources(family).keys()
+
+
+def test_another_release_of_kubernetes_is_built_beside_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = family_sources("kubernetes")
+    monkeypatch.setenv(RELEASE, "1.35")
+    older = family_sources("kubernetes")
+    assert required_version(older["go.mod"].decode(), "k8s.io/kubernetes").startswith("v1.35.")
+    kubelet = PROGRAMS["kubelet"]
+    assert build_key(kubelet, older, GO) != build_key(kubelet, newest, GO)
+    monkeypatch.setenv(RELEASE, "1.9")
+    with pytest.raises(DevClusterError, match=r"1\.9: no such release of Kubernetes") as told:
+        family_sources("kubernetes")
+    assert "1.34, 1.35" in told.value.remedy
+
+
+def test_the_releases_that_the_readme_names_are_those_that_can_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = Path("README.md").read_text()
+    for release in ("", "1.35", "1.34"):
+        monkeypatch.setenv(RELEASE, release)
+        version = required_version(family_sources("kubernetes")["go.mod"].decode(), "k8s.io/kubernetes")
+        assert version.removeprefix("v") in readme
 
 
 def fake_go(folder: Path, build: str) -> None:
