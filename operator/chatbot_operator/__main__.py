@@ -8,6 +8,7 @@ import secrets
 import socket
 import sys
 import time
+from collections.abc import Sequence
 
 import aiohttp
 import kopf
@@ -122,14 +123,14 @@ async def run(settings: Settings) -> None:
             await cluster.close()
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 stopped by a signal, 2 a setting is not usable or names no cluster, 1 anything else."""
     parser = argparse.ArgumentParser(
         prog="python -m chatbot_operator",
         description="Makes Chatbots what their specs say, until a signal comes. It is told by its environment: see "
         "docs/reference/settings.md; KUBECONFIG outside of a cluster.",
     )
-    parser.parse_args()
+    parser.parse_args(arguments)
     try:
         settings = Settings.from_env(os.environ)
     except InvalidSettings as error:

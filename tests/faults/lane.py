@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from chatbot_operator.desired.base import BACKEND
-from chatbot_operator.kinds import CHATBOT, DEPLOYMENT, POD, Kind
+from chatbot_operator.kinds import CHATBOT, DEPLOYMENT, EVENT, POD, Kind
 from chatbot_operator.names import COMPONENT_LABEL, backend
 from tests.faults.admin import NAMESPACE, ROLE, ROLE_BINDING, Admin, Object, Refused
 from tests.faults.oracles import Trial
@@ -263,14 +263,15 @@ class Lane:
         return condition
 
     async def quiet(self, seconds: float = QUIET_SECONDS, timeout: float = 30) -> None:
-        """Wait until the operators have written nothing for some seconds."""
+        """Wait until the operators have written nothing for some seconds, and had no reason to: nothing has changed."""
         end = time.monotonic() + timeout
         while True:
-            last = max((c.at for s in self.seats for c in s.proxy.writes()[-1:]), default=0.0)
+            changes = (c.at for c in reversed(self.world.history[self.namespace]) if c.id.kind != EVENT.name)
+            last = max(next(changes, 0.0), *(c.at for s in self.seats for c in s.proxy.writes()[-1:]), 0.0)
             left = last + seconds - time.monotonic()
             if left <= 0:
                 return
-            assert time.monotonic() < end, f"still writing after {timeout:g} s: {self.calls()[-1]}"
+            assert time.monotonic() < end, f"no rest after {timeout:g} s; the last call: {self.calls()[-1:]}"
             await asyncio.sleep(left)
 
     # for the oracles --------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Operator processes that start in a moment, may be killed, paused or starved, and are started again as a kubelet does.
 
-A fork server has everything imported already; each operator is a process of its own with `main()` as its only code.
+A fork server has everything imported already; each operator is a process of its own with `main([])` as its only code.
 One that needs a surrounding of its own (a wrong clock, little memory) starts from nothing behind a `wrapper` command.
 It must not know what operators do.
 """
@@ -33,7 +33,7 @@ def _main(environ: dict[str, str], log: str) -> None:
     os.dup2(output, 2)
     os.environ.clear()
     os.environ.update(environ)
-    sys.exit(main())
+    sys.exit(main([]))
 
 
 class _Wrapped:

@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import aiohttp
 from aiohttp import web
@@ -17,7 +17,7 @@ from aiohttp import web
 from chatbot_operator import names
 from chatbot_operator.kinds import CHATBOT, CHILD_KINDS, CONFIG_MAP, EVENT, OPTIONAL_KINDS, POD, Kind
 from chatbot_operator.rest import path
-from chatbot_runtime.contract import PodStatus, settings_hash
+from chatbot_runtime.contract import Phase, PodStatus, settings_hash
 from tests.faults.admin import SLICE, Admin, Object
 
 KINDS = (CHATBOT, *(kind for kind in CHILD_KINDS if kind not in OPTIONAL_KINDS), SLICE, EVENT)
@@ -157,9 +157,10 @@ class World:
         pod = self.get(namespace, POD, name)
         chatbot = label(pod) if pod else ""
         settings = self.get(namespace, CONFIG_MAP, names.backend(chatbot))
-        if pod is None or settings is None or name in self.quiet_pods:
+        labels = pod["metadata"]["labels"] if pod else {}
+        phases = get_args(Phase)
+        if pod is None or settings is None or name in self.quiet_pods or labels[names.PHASE_LABEL] not in phases:
             return web.Response(status=503)
-        labels = pod["metadata"]["labels"]
         status = PodStatus(
             chatbot=chatbot,
             phase=labels[names.PHASE_LABEL],
