@@ -72,7 +72,7 @@ def shared_addresses(spec: ChatbotSpec) -> bool:
 def downloads(spec: ChatbotSpec) -> bool:
     """Whether the weights come by a Job into a claim of ours, now or ahead of a switch."""
     source = spec.local.source
-    fetched = source is None or (source.claim is None and source.image is None)
+    fetched = source.claim is None and source.image is None
     return fetched and (spec.phase == "local" or spec.local.prefetch)
 
 

@@ -189,7 +189,7 @@ def wanted_claim(chatbot: Chatbot) -> str:
 def _model(chatbot: Chatbot, observed: Observed) -> Model:
     spec, source = chatbot.spec, chatbot.spec.local.source
     if not effective.downloads(spec):
-        mounted = bool(source and source.claim)
+        mounted = source.claim is not None
         there = Reason.MOUNTED if mounted else Reason.BAKED
         reason = there if spec.phase == "local" else Reason.NOT_NEEDED
         return Model(reason, arrived=True)

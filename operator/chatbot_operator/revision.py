@@ -24,7 +24,7 @@ def _provider(spec: ChatbotSpec) -> dict[str, Any]:
     return {
         "phase": "local",
         "models": local.models,
-        "source": local.source.manifest() if local.source else {},
+        "source": local.source.manifest(),
         "claim": [local.storage.storage_class_name, local.storage.access_mode],
         "image": local.image,
         "parallel": local.parallel,
@@ -36,8 +36,7 @@ def _provider(spec: ChatbotSpec) -> dict[str, Any]:
 
 def list_hash(spec: ChatbotSpec) -> str:
     """Eight hex digits that name a list of models and where it comes from: one download."""
-    source = spec.local.source
-    download = source.download if source and source.download else None
+    download = spec.local.source.download
     return names.short_hash([spec.local.models, download.registry if download else ""])
 
 

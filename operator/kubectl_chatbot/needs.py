@@ -53,7 +53,7 @@ def secrets_of(spec: ChatbotSpec) -> dict[str, str]:
 def claim_of(spec: ChatbotSpec) -> str:
     """The claim that the spec names as the source of its weights; empty if it names none."""
     source = spec.local.source
-    return source.claim.name if spec.phase == "local" and source and source.claim else ""
+    return source.claim.name if spec.phase == "local" and source.claim else ""
 
 
 def _foreseen(c: Context) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ def test_the_smallest_manifest_is_stored_with_the_defaults_of_the_models(api: Ch
     assert parse_chatbot(raw).spec == ChatbotSpec(phase="mock")
     assert ChatbotSpec.model_validate(raw["spec"]).manifest() == ChatbotSpec(phase="mock").manifest()
     assert raw["spec"]["local"]["resources"]["requests"] == {"cpu": "1500m", "memory": "4Gi"}
-    assert "source" not in raw["spec"]["local"]
+    assert raw["spec"]["local"]["source"] == {}
 
 
 def test_a_partial_block_keeps_the_other_defaults_key_by_key(api: ChatbotApi) -> None:

@@ -19,6 +19,7 @@ Manifest = dict[str, Any]
 
 # kubectl words it in one way for a single object and in another for one of a list.
 _REFUSED = re.compile(rf'(?:{KIND}\.{re.escape(GROUP)}|The {KIND}) "(?P<name>[^"]+)" is invalid: (?P<causes>.*)')
+_VALUE = re.compile(r'(?<=Invalid value: )"[^"]*": ')
 
 
 @dataclass(frozen=True)
@@ -84,3 +85,8 @@ def example(stem: str) -> Manifest:
     """The manifest in `examples/<stem>.yaml`."""
     manifest: Manifest = yaml.safe_load((REPOSITORY / "examples" / f"{stem}.yaml").read_text())
     return manifest
+
+
+def without_value(refusal: str) -> str:
+    """A refusal without the value that is refused: Kubernetes 1.34 prints its type, later ones a string or nothing."""
+    return _VALUE.sub("", refusal)

@@ -293,8 +293,8 @@ class LocalSpec(Block):
     prefetch: bool = Field(
         False, description="Whether the models are fetched while another phase serves, so that the switch is short."
     )
-    source: Source | None = Field(
-        None,
+    source: Source = Field(
+        Source(),
         description="Where the weights come from: at most one of download, claim and image. Default: download.",
         examples=[{"claim": {"name": "my-models"}}],
     )

@@ -196,15 +196,18 @@ class _Walk:
         return result
 
     def _set_default(self, result: Schema, default: Any, path: str) -> None:
-        """A block's default stands in its fields, so that each of them is filled by itself."""
+        """A block's default stands in its fields, so that each of them is filled by itself.
+
+        An empty one is written too: without it Kubernetes up to 1.35 makes null, which it then refuses, of a block that
+        server-side apply has emptied.
+        """
         if "properties" not in result:
             result["default"] = default
             return
         filled = defaulted({**result, "default": {}})
-        if filled != _without_empty(default):
+        if _without_empty(filled) != _without_empty(default):
             raise UnsupportedSchema(path, "has a default that is not that of its fields")
-        if filled:
-            result["default"] = {}
+        result["default"] = {}
 
 
 def _ordered(node: Schema, order: tuple[str, ...]) -> Schema:

@@ -128,7 +128,7 @@ def _gib(size: Decimal) -> str:
 def claim_missing(c: Context) -> Verdict | None:
     """The claim that the spec names is not there: the scheduler says so."""
     source = c.chatbot.spec.local.source
-    name = source.claim.name if source and source.claim else ""
+    name = source.claim.name if source.claim else ""
     for pod in c.observed.current_pods():
         if name and not pod.ready and f'persistentvolumeclaim "{name}" not found' in pod.unschedulable:
             return Verdict(

@@ -33,7 +33,7 @@ def download_job(
     of models that must stay.
     """
     spec, name, hashed = chatbot.spec, chatbot.metadata.name, list_hash(chatbot.spec)
-    source = spec.local.source.download if spec.local.source and spec.local.source.download else None
+    source = spec.local.source.download
     ollama = engine.is_ollama(spec.local)
     pod = {
         "restartPolicy": "Never",
@@ -84,7 +84,7 @@ def _addresses(local: LocalSpec, settings: Settings) -> list[str]:
     """Where the models come from, as URLs."""
     if not engine.is_ollama(local):
         return [settings.hub_url]
-    download = local.source.download if local.source else None
+    download = local.source.download
     scheme = "http" if download and download.insecure else "https"
     hosts = {full_name(model, download.registry if download else "").split("/")[0] for model in local.models}
     return [f"{scheme}://{host}" for host in sorted(hosts)]
@@ -142,7 +142,7 @@ def _downloader(chatbot: Chatbot, settings: Settings, serving: list[str]) -> dic
 
 def _environment(chatbot: Chatbot, settings: Settings, serving: list[str]) -> dict[str, str]:
     spec = chatbot.spec
-    source = spec.local.source.download if spec.local.source else None
+    source = spec.local.source.download
     env = {
         "CHATBOT_NAME": chatbot.metadata.name,
         "CHATBOT_NAMESPACE": chatbot.metadata.namespace,

@@ -48,7 +48,7 @@ def base_url(local: LocalSpec) -> str:
 
 def models_folder(local: LocalSpec) -> PurePosixPath:
     """Where the engine finds the weights."""
-    baked = local.source.image if local.source else None
+    baked = local.source.image
     return PurePosixPath(baked.path) if baked else MODELS_FOLDER
 
 
@@ -60,7 +60,7 @@ def model_file(local: LocalSpec) -> PurePosixPath:
 
 
 def _is_downloaded(local: LocalSpec) -> bool:
-    return local.source is None or (local.source.claim is None and local.source.image is None)
+    return local.source.claim is None and local.source.image is None
 
 
 def engine_container(chatbot: Chatbot, settings: Settings, security: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def engine_container(chatbot: Chatbot, settings: Settings, security: Mapping[str
 def engine_image(chatbot: Chatbot, settings: Settings) -> tuple[str, str]:
     """The image of the engine, and when a node pulls it."""
     local = chatbot.spec.local
-    if local.source and local.source.image:
+    if local.source.image:
         return local.source.image.reference, local.source.image.pull_policy
     default = settings.ollama_image if is_ollama(local) else settings.llama_server_image
     return local.image or mirrored(chatbot.spec.pods.image_registry, default), settings.image_pull_policy
@@ -188,18 +188,18 @@ def runtime_mounts(chatbot: Chatbot) -> list[dict[str, Any]]:
 def models_volume(chatbot: Chatbot) -> dict[str, Any] | None:
     """The volume of the weights; None if they are in the engine's image."""
     local = chatbot.spec.local
-    if local.source and local.source.image:
+    if local.source.image:
         return None
     storage = local.storage
     downloaded = names.claim(chatbot.metadata.name, storage.storage_class_name, storage.access_mode)
-    claim = local.source.claim.name if local.source and local.source.claim else downloaded
+    claim = local.source.claim.name if local.source.claim else downloaded
     return {"name": MODELS, "persistentVolumeClaim": {"claimName": claim}}
 
 
 def models_mount(local: LocalSpec, volume: Mapping[str, Any]) -> dict[str, Any]:
     """Where a container sees the weights; only a download may write them."""
     mount = {"name": volume["name"], "mountPath": str(MODELS_FOLDER), "readOnly": True}
-    if local.source and local.source.claim and local.source.claim.sub_path:
+    if local.source.claim and local.source.claim.sub_path:
         mount["subPath"] = local.source.claim.sub_path
     return mount
 
@@ -217,7 +217,7 @@ def runtime_environment(chatbot: Chatbot) -> dict[str, str]:
         "CHATBOT_CONTEXT_LENGTH": str(local.context_length),
         "CHATBOT_ANSWERED_FILE": f"{_SEEN_HOME}/{engine_start.ANSWERED}",
     }
-    download = local.source.download if local.source else None
+    download = local.source.download
     if download and download.registry and is_ollama(local):
         env["CHATBOT_REGISTRY"] = download.registry
     if models_volume(chatbot) is not None:
