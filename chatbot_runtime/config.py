@@ -158,8 +158,8 @@ class Config(BaseModel):
         5,
         ge=0,
         le=3600,
-        description="After SIGTERM: how long new connections are still accepted, until it is known, in seconds; "
-        "on a terminal the default is 0.",
+        description="After SIGTERM: how long new connections are still accepted, until it is known, in seconds; as "
+        "long as some come, up to four times as long. On a terminal the default is 0.",
     )
     grace_seconds: float = Field(
         310,

@@ -39,11 +39,18 @@ class Connections:
     count: Callable[[str], None]
     """Told why a connection is refused or ended before its client wanted that."""
     open: set["Connection"] = field(default_factory=set)
+    came_at: float = 0.0
+    """When the last one was opened, by the loop's clock."""
 
     def factory(self, server: web.Server) -> Callable[[], "Connection"]:
         """What `loop.create_server` calls for each new connection."""
         loop = asyncio.get_running_loop()
-        return lambda: Connection(self, server, loop)
+
+        def opened() -> Connection:
+            self.came_at = loop.time()
+            return Connection(self, server, loop)
+
+        return opened
 
     def close_idle(self) -> None:
         """Closes those between two requests; a request that is being sent or answered goes on."""

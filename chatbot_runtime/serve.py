@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvloop
 from aiohttp import web
@@ -36,6 +37,10 @@ LAST_WORDS_SECONDS = 2.0
 LAST_LOOK_SECONDS = 0.1
 """What has arrived by the end of `pre_stop_seconds` is taken in during this time: the process may have been without
 processor time until then, and a door that closes turns away whoever stands before it."""
+NOBODY_SECONDS = 1.0
+"""The door closes once nobody has come through it for so long: a node that is busy may go on sending for longer than
+`pre_stop_seconds`. It closes in any case after OVERDUE times as long as those."""
+OVERDUE = 4
 
 Announce = Callable[[int, int], None]
 """Called once with public and internal port when both listen."""
@@ -109,11 +114,17 @@ class _Process:
         grace_over = clock() + config.grace_seconds
         runtime.drain.begin()
         log.info("stopping", extra={"running": runtime.drain.running})
-        try:
-            async with asyncio.timeout(config.pre_stop_seconds):
-                await self._now.wait()
-        except TimeoutError:
+        closes = clock() + config.pre_stop_seconds
+        latest = min(clock() + OVERDUE * config.pre_stop_seconds, grace_over)
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(closes - clock()):
+                    await self._now.wait()
+                    break
             await asyncio.sleep(LAST_LOOK_SECONDS)
+            closes = min(runtime.connections.came_at + NOBODY_SECONDS, latest)
+            if closes <= clock():
+                break
         server.close()
         runtime.connections.close_idle()
         if cut := await runtime.drain.finish(grace_over - clock()):

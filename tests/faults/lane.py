@@ -303,6 +303,7 @@ class Lane:
             await asyncio.sleep(0.2)  # between two looks at the world
 
     async def _differs(self, name: str, references: "References") -> bool:
+        await asyncio.sleep(0)  # the proxy is of the same loop: what is asked of it must not wait for hundreds
         raw = self.live(CHATBOT, name)
         if raw is None or "deletionTimestamp" in raw["metadata"]:
             return False
@@ -315,6 +316,7 @@ class Lane:
         quiet_writes = [c for c in self.calls() if c.writes and c.at > began]
         ends = {}
         for name in self.bots:
+            await asyncio.sleep(0)
             raw = self.live(CHATBOT, name)
             if raw is not None and "deletionTimestamp" not in raw["metadata"]:
                 ends[name] = (self.state(name), *await references.of(raw["spec"]))

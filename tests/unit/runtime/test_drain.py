@@ -113,6 +113,33 @@ def test_what_arrived_before_the_door_closed_is_answered_even_if_the_process_was
         assert process.wait() == 0
 
 
+def served(process: RuntimeProcess) -> bool:
+    """Whether a connection of its own is answered."""
+    try:
+        with process.connect() as new:
+            new.sendall(b"GET /v1/models HTTP/1.1\r\nHost: demo\r\n\r\n")
+            return read_until(new, b"\r\n\r\n").startswith(b"HTTP/1.1 200")
+    except ConnectionRefusedError:
+        return False
+
+
+def test_the_door_stays_open_while_people_come_through_it() -> None:
+    with RuntimeProcess(pre_stop_seconds=1) as process:
+        process.signal(signal.SIGTERM)
+        until(lambda: process.logged("stopping"), "the signal is taken")
+        over = time.monotonic() + 2.5
+        while time.monotonic() < over:
+            assert served(process)
+        assert process.wait() == 0
+
+
+def test_the_door_closes_in_the_end_though_people_never_stop_to_come() -> None:
+    with RuntimeProcess(pre_stop_seconds=0.3) as process:
+        process.signal(signal.SIGTERM)
+        until(lambda: not served(process), "the door is closed", 10)
+        assert process.wait() == 0
+
+
 def test_streams_that_outlive_the_grace_period_end_with_an_error_event(paced: Path) -> None:
     with RuntimeProcess(settings_file=paced, grace_seconds=0.4) as process:
         received, join = streams(process, 5)
