@@ -12,6 +12,8 @@ from tests.web.browser import BrowserContext, Chat, expect, visit
 from tests.web.conftest import Site
 from tests.web.nginx_process import Nginx, free_port
 
+COUNTDOWN_MILLISECONDS = 15_000
+"""A wait for the end of the page's countdown, which is 5 s long where nginx itself refuses."""
 CLOSED = "The connection closed before the answer was complete."
 REFUSALS = [
     (Refusal(400, "invalid_value", "The value is wrong."), "The value is wrong."),
@@ -141,7 +143,7 @@ def test_a_backend_that_is_away_is_a_block_too(context: BrowserContext, troubles
         expect(chat.failures.get_by_role("button")).to_have_text(re.compile("Retry in"))
         with Backend(port):
             expect(chat.notice("The chatbot is starting")).to_have_count(0)
-            expect(chat.failures.get_by_role("button")).to_have_text("Retry")
+            expect(chat.failures.get_by_role("button")).to_have_text("Retry", timeout=COUNTDOWN_MILLISECONDS)
             chat.failures.get_by_role("button").click()
             expect(chat.text).to_have_text("You said: hello")
 
