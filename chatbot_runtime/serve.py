@@ -114,21 +114,29 @@ class _Process:
         grace_over = clock() + config.grace_seconds
         runtime.drain.begin()
         log.info("stopping", extra={"running": runtime.drain.running})
-        closes = clock() + config.pre_stop_seconds
-        latest = min(clock() + OVERDUE * config.pre_stop_seconds, grace_over)
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(closes - clock()):
-                    await self._now.wait()
-                    break
-            await asyncio.sleep(LAST_LOOK_SECONDS)
-            closes = min(runtime.connections.came_at + NOBODY_SECONDS, latest)
-            if closes <= clock():
-                break
+        await self._stay_open(grace_over)
         server.close()
         runtime.connections.close_idle()
         if cut := await runtime.drain.finish(grace_over - clock()):
             log.warning("answers ended: the time to finish them is over", extra={"running": cut})
+
+    async def _stay_open(self, grace_over: float) -> None:
+        """Until it is known that this process ends, or it is to end at once."""
+        runtime, clock = self._runtime, asyncio.get_running_loop().time
+        pre_stop = runtime.config.pre_stop_seconds
+        closes, latest = clock() + pre_stop, min(clock() + OVERDUE * pre_stop, grace_over)
+        while not await self._told_within(closes - clock()):
+            await asyncio.sleep(LAST_LOOK_SECONDS)
+            closes = min(runtime.connections.came_at + NOBODY_SECONDS, latest)
+            if closes <= clock():
+                return
+
+    async def _told_within(self, seconds: float) -> bool:
+        """Whether the process is told to end at once in this time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._now.wait()
+        return self._now.is_set()
 
     def _on_sigterm(self) -> None:
         if self._stop.is_set():

@@ -119,7 +119,7 @@ def served(process: RuntimeProcess) -> bool:
         with process.connect() as new:
             new.sendall(b"GET /v1/models HTTP/1.1\r\nHost: demo\r\n\r\n")
             return read_until(new, b"\r\n\r\n").startswith(b"HTTP/1.1 200")
-    except ConnectionRefusedError:
+    except ConnectionError:
         return False
 
 
