@@ -71,9 +71,7 @@ def shared_addresses(spec: ChatbotSpec) -> bool:
 
 def downloads(spec: ChatbotSpec) -> bool:
     """Whether the weights come by a Job into a claim of ours, now or ahead of a switch."""
-    source = spec.local.source
-    fetched = source.claim is None and source.image is None
-    return fetched and (spec.phase == "local" or spec.local.prefetch)
+    return spec.local.source.downloads and (spec.phase == "local" or spec.local.prefetch)
 
 
 def engine(spec: ChatbotSpec, phase: Phase) -> str:

@@ -198,6 +198,11 @@ class Source(Block):
         examples=[{"reference": "registry.example.com/ollama-phi:1"}],
     )
 
+    @property
+    def downloads(self) -> bool:
+        """Whether a Job of ours fetches the weights."""
+        return self.claim is None and self.image is None
+
 
 class Storage(Block):
     """The claim that a download fills."""

@@ -60,7 +60,7 @@ def structural_schema(json_schema: Mapping[str, Any], path: str) -> Schema:
 def defaulted(schema: Mapping[str, Any]) -> Any:
     """What the API server makes of an absent value: the default, filled with the defaults inside; else None.
 
-    An empty string, list, map or block is no default: it means what absent means.
+    An empty string, list or map is no default: it means what absent means.
     """
     if "default" not in schema:
         return None

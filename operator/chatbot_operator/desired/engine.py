@@ -55,12 +55,8 @@ def models_folder(local: LocalSpec) -> PurePosixPath:
 def model_file(local: LocalSpec) -> PurePosixPath:
     """The one file that llama.cpp serves: where a download puts it, else its path in the repository."""
     reference = local.models[0]
-    place = stored_path(reference) if _is_downloaded(local) else PurePosixPath(parse_hf(reference).path)
+    place = stored_path(reference) if local.source.downloads else PurePosixPath(parse_hf(reference).path)
     return models_folder(local) / place
-
-
-def _is_downloaded(local: LocalSpec) -> bool:
-    return local.source.claim is None and local.source.image is None
 
 
 def engine_container(chatbot: Chatbot, settings: Settings, security: Mapping[str, Any]) -> dict[str, Any]:
