@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import urllib3
+import yaml
 from kubernetes import config
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.client.exceptions import ApiException
@@ -148,7 +149,7 @@ def _load(configuration: Configuration, kubeconfig: str | None, context: str | N
     try:
         load(config_file=file, context=context, client_configuration=configuration)  # type: ignore[no-untyped-call]
         contexts, active = contexts_in(config_file=file)  # type: ignore[no-untyped-call]
-    except config.ConfigException as error:
+    except (config.ConfigException, yaml.YAMLError, OSError) as error:
         if kubeconfig or context or "KUBERNETES_SERVICE_HOST" not in os.environ:
             raise NoCluster(f"{str(error).rstrip('.')}. Set KUBECONFIG, or use --kubeconfig and --context") from None
         load_pod(client_configuration=configuration)  # type: ignore[no-untyped-call]

@@ -56,3 +56,10 @@ def test_without_a_cluster_the_remedy_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(NoCluster, match=r"found\. Set KUBECONFIG"):
         Client(kubeconfig=str(tmp_path / "none"))
+
+
+def test_a_kubeconfig_that_is_no_yaml_is_told_with_the_remedy(tmp_path: Path) -> None:
+    file = tmp_path / "broken"
+    file.write_text("clusters: [")
+    with pytest.raises(NoCluster, match="use --kubeconfig"):
+        Client(kubeconfig=str(file))
