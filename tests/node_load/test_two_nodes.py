@@ -1,10 +1,12 @@
 """A private model on two real nodes: what the access mode of its claim means for where pods run and for a drain."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from chatbot_operator.names import CHATBOT_LABEL
 from devcluster.objects import PROVISIONER
 from tests.support.chatbot import Bot
 from tests.support.cluster import ClusterAccess
@@ -49,12 +51,15 @@ def nodes(bot: Bot) -> list[str]:
     return sorted(pod["spec"].get("nodeName", "") for pod in pods(bot))
 
 
-def drain(bot: Bot, node: str, seconds: int) -> int:
-    """Evicts the chatbot's pods of a node, which stays closed; the exit code of `kubectl drain`."""
-    selector = f"--pod-selector=chatbot-operator.dev/chatbot={bot.name}"
+@contextmanager
+def drained(bot: Bot, node: str, seconds: int) -> Iterator[bool]:
+    """The chatbot's pods of a node evicted, and the node closed until the end; whether that was done in time."""
+    selector = f"--pod-selector={CHATBOT_LABEL}={bot.name}"
     flags = ("--ignore-daemonsets", "--delete-emptydir-data", "--force", f"--timeout={seconds}s")
-    done = bot.access.kubectl("drain", node, selector, *flags, check=False, timeout=seconds + 30)
-    return done.returncode
+    try:
+        yield not bot.access.kubectl("drain", node, selector, *flags, check=False, timeout=seconds + 30).returncode
+    finally:
+        bot.access.kubectl("uncordon", node)
 
 
 def test_a_claim_that_all_nodes_mount_lets_a_model_run_on_both_and_a_drain_is_not_noticed(
@@ -64,9 +69,9 @@ def test_a_claim_that_all_nodes_mount_lets_a_model_run_on_both_and_a_drain_is_no
     (claim,) = bot.get("pvc")["items"]
     hub.forget()
     with asked_all_along(bot) as seen:
-        assert drain(bot, two_nodes[0], 150) == 0
-        assert set(nodes(bot)) == {two_nodes[1]}
-        bot.access.kubectl("uncordon", two_nodes[0])
+        with drained(bot, two_nodes[0], 150) as done:
+            assert done
+            assert set(nodes(bot)) == {two_nodes[1]}
         bot.wait_ready(60)
     assert seen == {WELL}
     assert hub.asked() == []
@@ -79,9 +84,9 @@ def test_a_claim_of_one_node_keeps_its_pods_together_and_a_drain_waits_rather_th
     (node, other) = serve_two(bot, engine)
     assert node == other
     with asked_all_along(bot) as seen:
-        assert drain(bot, node, 20) != 0
-        told = bot.wait_reason("Unschedulable", 60)
-        bot.access.kubectl("uncordon", node)
+        with drained(bot, node, 20) as done:
+            assert not done
+            told = bot.wait_reason("Unschedulable", 60)
         wait_for("both pods are back", lambda: nodes(bot) == [node, node], 60)
         bot.wait_ready(90)
     assert "node" in told["message"]
