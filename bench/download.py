@@ -234,7 +234,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(dir=base) as folder:
         results = measure(arguments.size, arguments.rounds, Path(folder))
     if arguments.output == "json":
-        print(json.dumps([asdict(r) | {"speed": r.speed, "checked": r.checked, "memory": r.memory} for r in results]))
+        figures = ("speed", "checked", "memory", "ok")
+        print(json.dumps([asdict(r) | {name: getattr(r, name) for name in figures} for r in results]))
     else:
         print("\n\n".join(map(table, results)))
     return 0 if all(r.ok for r in results) else 1

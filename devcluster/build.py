@@ -23,7 +23,7 @@ from devcluster.progress import Progress
 
 SOURCES = Path(__file__).resolve().parent / "programs"
 BUILD_FLAGS = ("-trimpath", "-buildvcs=false")
-RELEASE = "DEVCLUSTER_KUBERNETES"
+RELEASE_VARIABLE = "DEVCLUSTER_KUBERNETES"
 """An environment variable: another release of Kubernetes than the newest one known here, such as 1.35."""
 # A cold build of everything fills about this much of Go's caches and ours, in bytes.
 DISK_NEEDED = 8 << 30
@@ -153,12 +153,12 @@ def build_key(program: Program, sources: Mapping[str, bytes], tools: Toolchain) 
 
 def family_folder(family: str) -> Path:
     """Where the module of a family is. Raises DevClusterError for a release of Kubernetes that is not known here."""
-    release = os.environ.get(RELEASE, "") if family == "kubernetes" else ""
+    release = os.environ.get(RELEASE_VARIABLE, "") if family == "kubernetes" else ""
     folder = SOURCES / (f"{family}-{release}" if release else family)
     if not folder.is_dir():
         known = sorted(p.name.partition("-")[2] for p in SOURCES.glob("kubernetes-*"))
         raise DevClusterError(
-            f"{RELEASE}={release}: no such release of Kubernetes is known here",
+            f"{RELEASE_VARIABLE}={release}: no such release of Kubernetes is known here",
             f"set it to one of {', '.join(known)}, or leave it out for the newest",
         )
     return folder

@@ -9,7 +9,7 @@ import pytest
 
 from devcluster.build import (
     PROGRAMS,
-    RELEASE,
+    RELEASE_VARIABLE,
     Programs,
     Toolchain,
     build_key,
@@ -87,12 +87,12 @@ def test_every_program_has_committed_module_files() -> None:
 
 def test_another_release_of_kubernetes_is_built_beside_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
     newest = family_sources("kubernetes")
-    monkeypatch.setenv(RELEASE, "1.35")
+    monkeypatch.setenv(RELEASE_VARIABLE, "1.35")
     older = family_sources("kubernetes")
     assert required_version(older["go.mod"].decode(), "k8s.io/kubernetes").startswith("v1.35.")
     kubelet = PROGRAMS["kubelet"]
     assert build_key(kubelet, older, GO) != build_key(kubelet, newest, GO)
-    monkeypatch.setenv(RELEASE, "1.9")
+    monkeypatch.setenv(RELEASE_VARIABLE, "1.9")
     with pytest.raises(DevClusterError, match=r"1\.9: no such release of Kubernetes") as told:
         family_sources("kubernetes")
     assert "1.34, 1.35" in told.value.remedy
@@ -101,7 +101,7 @@ def test_another_release_of_kubernetes_is_built_beside_the_newest(monkeypatch: p
 def test_the_releases_that_the_readme_names_are_those_that_can_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
     readme = Path("README.md").read_text()
     for release in ("", "1.35", "1.34"):
-        monkeypatch.setenv(RELEASE, release)
+        monkeypatch.setenv(RELEASE_VARIABLE, release)
         version = required_version(family_sources("kubernetes")["go.mod"].decode(), "k8s.io/kubernetes")
         assert version.removeprefix("v") in readme
 
