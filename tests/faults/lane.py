@@ -47,6 +47,7 @@ RESYNC_BOUND = RESYNC + 15
 CRASH_BOUND = 30.0
 """T_crash of the design, after the process is back."""
 DRIFT_BOUND = 10.0
+REFERENCES_AT_ONCE = 12
 QUIET_SECONDS = 2.0
 """Longer than counts of pods are held back in the status."""
 
@@ -295,6 +296,8 @@ class Lane:
 
         What a watch has missed, as between the first list and the first event after a start, the next list repairs.
         """
+        live = (self.live(CHATBOT, name) for name in self.bots)
+        await asyncio.gather(*(references.of(raw["spec"]) for raw in live if raw is not None))
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             await self.quiet()
@@ -343,6 +346,7 @@ class References:
         self._lane = lane
         self._known: dict[str, asyncio.Task[tuple[State, frozenset[str]]]] = {}
         self._masks: dict[str, frozenset[str]] = {}
+        self._gate = asyncio.Semaphore(REFERENCES_AT_ONCE)
 
     async def of(self, spec: Mapping[str, Any]) -> tuple[State, frozenset[str]]:
         key = json.dumps(spec, sort_keys=True)
@@ -351,6 +355,10 @@ class References:
         return await self._known[key]
 
     async def _make(self, spec: Mapping[str, Any]) -> tuple[State, frozenset[str]]:
+        async with self._gate:
+            return await self._undisturbed(spec)
+
+    async def _undisturbed(self, spec: Mapping[str, Any]) -> tuple[State, frozenset[str]]:
         lane = self._lane
         kind = spec.get("expose", {}).get("type", "ClusterIP")  # addresses and ports differ, all else may not
         names = [await lane.create(spec) for _ in range(1 if kind in self._masks else 2)]

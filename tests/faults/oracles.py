@@ -243,6 +243,8 @@ class _Safety:
         self._canaries = trial.canaries
         self._served: set[str] = set()
         self._dark: set[str] = set()
+        self._excused: set[str] = set()
+        """Chatbots whose spec allowed it to go dark, until what a later spec asks for has come."""
 
     def see(self, change: Change, world: Mapping[Id, Object]) -> None:
         if self._canaries:
@@ -284,7 +286,11 @@ class _Safety:
             if id_.kind != CHATBOT.name:
                 continue
             uid = raw["metadata"]["uid"]
-            if may_go_dark(raw) or "deletionTimestamp" in raw["metadata"]:
+            if _may_go_dark(raw):
+                self._excused.add(uid)
+            elif _settled(raw):
+                self._excused.discard(uid)
+            if uid in self._excused or "deletionTimestamp" in raw["metadata"]:
                 self._served.discard(uid)
             elif counts[id_.name] and counts[names.backend(id_.name)] and _deployed(world, raw):
                 self._served.add(uid)
@@ -294,10 +300,16 @@ class _Safety:
                 self.found.append(f"{id_.name}: no ready endpoint behind a Service")
 
 
-def may_go_dark(raw: Object) -> bool:
+def _may_go_dark(raw: Object) -> bool:
     """The spec itself allows that nothing answers for a while."""
     spec = raw["spec"]
     return bool(spec.get("suspend")) or spec.get("backend", {}).get("rollout") == "Replace"
+
+
+def _settled(raw: Object) -> bool:
+    """Whether Ready is True of the spec as it is now."""
+    ready = next((c for c in raw.get("status", {}).get("conditions", ()) if c["type"] == "Ready"), {})
+    return ready.get("status") == "True" and ready.get("observedGeneration") == raw["metadata"]["generation"]
 
 
 def _is_ready(pod: Object) -> bool:

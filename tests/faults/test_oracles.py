@@ -214,6 +214,33 @@ def test_an_oracle_bites(oracle: str, spoil: Callable[[Trial], None]) -> None:
     assert {line.split(" ")[0] for line in wrong} == {oracle}, wrong
 
 
+def replaced(trial: Trial, *, ready_since: bool) -> None:
+    """A time of rollout `Replace`, then rolling again; no endpoint is ready any more at the end."""
+    replace, rolling = chatbot(9), chatbot(10)
+    replace["spec"]["backend"]["rollout"] = "Replace"
+    for generation, changed in ((2, replace), (3, rolling)):
+        changed["metadata"]["generation"] = generation
+        add(trial, "MODIFIED", changed)
+    if ready_since:
+        ready = copy.deepcopy(rolling)
+        ready["metadata"]["resourceVersion"] = "11"
+        ready["status"]["conditions"] = [{**condition("Ready"), "observedGeneration": 3}]
+        add(trial, "MODIFIED", ready)
+    add(trial, "MODIFIED", endpoints(12, ready=False))
+
+
+def test_what_may_go_dark_is_excused_until_it_is_ready_as_a_later_spec_asks() -> None:
+    trial = healthy()
+    replaced(trial, ready_since=False)
+    assert ORACLES["O9"](trial) == []
+
+
+def test_what_could_once_go_dark_is_not_excused_for_good() -> None:
+    trial = healthy()
+    replaced(trial, ready_since=True)
+    assert ORACLES["O9"](trial) == [f"{BOT}: no ready endpoint behind a Service"]
+
+
 def test_every_oracle_is_spoilt_by_something() -> None:
     mark = next(m for m in test_an_oracle_bites.pytestmark if m.name == "parametrize")  # type: ignore[attr-defined]
     assert {oracle for oracle, _ in mark.args[1]} == set(ORACLES)
