@@ -278,9 +278,10 @@ class Lane:
     # for the oracles --------------------------------------------------------------------------------------------
 
     def mark(self) -> None:
-        """What was before is not judged, but what is there now is known."""
+        """What was before is not judged, but what is there now is known, except what was said of it."""
         self._mark = len(self.world.history[self.namespace])
-        now, known = time.monotonic(), self.world.now[self.namespace].values()
+        now = time.monotonic()
+        known = [o for o in self.world.now[self.namespace].values() if o["kind"] != EVENT.name]
         self._before = [Change(int(o["metadata"]["resourceVersion"]), now, "MODIFIED", o) for o in known]
         for seat in self.seats:
             seat.proxy.trail.clear()

@@ -308,7 +308,8 @@ def _may_go_dark(raw: Object) -> bool:
 
 def _settled(raw: Object) -> bool:
     """Whether Ready is True of the spec as it is now."""
-    ready = next((c for c in raw.get("status", {}).get("conditions", ()) if c["type"] == "Ready"), {})
+    conditions = raw.get("status", {}).get("conditions", ())
+    ready: Object = next((c for c in conditions if c["type"] == "Ready"), {})
     return ready.get("status") == "True" and ready.get("observedGeneration") == raw["metadata"]["generation"]
 
 
