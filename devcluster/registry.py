@@ -40,7 +40,7 @@ class Registry:
 
     def push(self, image: BuiltImage) -> str:
         """Put an image into the registry; the reference under which nodes pull it. Raises DevClusterError."""
-        name = image.reference.rpartition("/")[2]
+        name = image.reference.partition("/")[2]
         target = f"{self._address[0]}:{self._address[1]}/{name}"
         command = (self._crane, "push", "--insecure", str(image.archive), target)
         result = subprocess.run(command, capture_output=True, text=True, check=False)

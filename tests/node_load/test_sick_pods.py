@@ -7,7 +7,9 @@ import json
 import os
 import re
 import signal
+import struct
 import subprocess
+import sys
 import tarfile
 import tempfile
 import time
@@ -22,7 +24,7 @@ import pytest
 
 from devcluster import demo
 from devcluster.cluster import Cluster
-from devcluster.images.archive import BuiltImage, ImageConfig, write_archive
+from devcluster.images.archive import BuiltImage, ImageConfig, folder_layer, write_archive
 from devcluster.images.builder import build
 from devcluster.progress import Plain
 from devcluster.registry import Registry
@@ -40,6 +42,9 @@ PROGRESS_DEADLINE_SECONDS = 30
 ROWS_AT_ONCE = 3
 PROXY_SECONDS = 3
 """Time that a node's proxy gets to learn that a pod is no longer ready."""
+
+ELF_MACHINE, X86_64, ARM64 = 18, 62, 183
+"""Where an ELF file names its processor, and two that it may name (elf(5))."""
 
 FILL_MEMORY = """
 import os, time
@@ -199,6 +204,12 @@ ROWS: dict[str, Callable[[Patient], None]] = {
         ("ImagePullFailed",),
         "registry.invalid/mirror",
     ),
+    "F7: the image is of another processor": BadVersion(
+        {"pods": {"imageRegistry": "registry.test/foreign"}},
+        {"pods": {"imageRegistry": None}},
+        ("CrashLooping",),
+        "exec format error.*spec.pods.nodeSelector",
+    ),
     "F9: every new pod crashes at its start": BadVersion(
         {"pods": {"imageRegistry": "registry.test"}},
         {"pods": {"imageRegistry": None}},
@@ -253,14 +264,31 @@ def broken(runtime: BuiltImage, folder: Path) -> BuiltImage:
     return BuiltImage(runtime.reference, archive)
 
 
+def foreign(runtime: BuiltImage, folder: Path) -> BuiltImage:
+    """An image under the runtime's name, in a folder of the registry, whose program is another processor's."""
+    root, layer, archive = folder / "root", folder / "foreign-layer.tar", folder / "foreign.tar"
+    root.mkdir()
+    program = bytearray(Path(sys.executable).resolve().read_bytes()[:4096])
+    machine = struct.unpack_from("<H", program, ELF_MACHINE)[0]
+    struct.pack_into("<H", program, ELF_MACHINE, ARM64 if machine != ARM64 else X86_64)
+    (root / "program").write_bytes(program)
+    (root / "program").chmod(0o755)
+    folder_layer(root, layer)
+    host, _, name = runtime.reference.partition("/")
+    reference = f"{host}/foreign/{name}"
+    write_archive(archive, reference, ImageConfig(entrypoint=("/program",), user="10001:10001"), [layer])
+    return BuiltImage(reference, archive)
+
+
 @contextmanager
-def broken_release(cluster: Cluster) -> Iterator[None]:
-    """A registry that has a broken image under the name of the runtime."""
+def bad_releases(cluster: Cluster) -> Iterator[None]:
+    """A registry that has bad images under the name of the runtime."""
     registry = Registry(cluster)
     registry.start()
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            registry.push(broken(build("chatbot-runtime"), Path(folder)))
+        for make in (broken, foreign):
+            with tempfile.TemporaryDirectory() as folder:
+                registry.push(make(build("chatbot-runtime"), Path(folder)))
         yield
     finally:
         registry.stop()
@@ -284,7 +312,7 @@ def ends(chart: ClusterAccess, cluster: Cluster) -> Iterator[dict[str, Future[No
     """How each row ended."""
     with ExitStack() as stack:
         stack.enter_context(short_deadline(chart))
-        stack.enter_context(broken_release(cluster))
+        stack.enter_context(bad_releases(cluster))
         pool = stack.enter_context(ThreadPoolExecutor(ROWS_AT_ONCE))
         yield {name: pool.submit(run, chart, row) for name, row in ROWS.items()}
 

@@ -16,16 +16,24 @@ _PULL_FAILURES = frozenset(
 )
 
 
+_OTHER_PROCESSOR = ("exec format error", "no match for platform")
+"""How Linux, and containerd, say that an image is built for another processor than the node's."""
+_FOR_ITS_PROCESSOR = (
+    "The image is not built for this node's processor: take one that is, or choose nodes with "
+    "spec.pods.nodeSelector, as kubernetes.io/arch: amd64."
+)
+
+
 def image_pull_failed(c: Context) -> Verdict | None:
     """A node cannot get an image."""
     pod = _sick(c, lambda p: p.waiting in _PULL_FAILURES)
     if pod is None:
         return None
-    return Verdict(
-        Reason.IMAGE_PULL_FAILED,
-        f"Pod {pod.ref.name}: {pod.waiting}: {pod.waiting_message or 'no details'}. Check the image's name and "
-        "registry, and spec.pods.imagePullSecrets.",
-    )
+    said = pod.waiting_message or "no details"
+    remedy = "Check the image's name and registry, and spec.pods.imagePullSecrets."
+    if any(words in said for words in _OTHER_PROCESSOR):
+        remedy = _FOR_ITS_PROCESSOR
+    return Verdict(Reason.IMAGE_PULL_FAILED, f"Pod {pod.ref.name}: {pod.waiting}: {said}. {remedy}")
 
 
 def unschedulable(c: Context) -> Verdict | None:
@@ -77,10 +85,11 @@ def crash_looping(c: Context) -> Verdict | None:
     said = (pod.last_exit_message or pod.waiting_message or pod.last_exit_reason).strip()
     what = f"exited with {pod.last_exit}" if pod.last_exit is not None else pod.waiting
     tail = said[-500:] if said else "it said nothing"
+    remedy = f"See: kubectl logs -n {c.namespace} {pod.ref.name} --previous"
+    if any(words in tail for words in _OTHER_PROCESSOR):
+        remedy = _FOR_ITS_PROCESSOR
     return Verdict(
-        Reason.CRASH_LOOPING,
-        f"Pod {pod.ref.name}: a container {what} ({pod.restarts} restarts): {tail}. "
-        f"See: kubectl logs -n {c.namespace} {pod.ref.name} --previous",
+        Reason.CRASH_LOOPING, f"Pod {pod.ref.name}: a container {what} ({pod.restarts} restarts): {tail}. {remedy}"
     )
 
 

@@ -139,6 +139,26 @@ def test_a_container_that_cannot_be_made_counts_as_crashing() -> None:
     told(scene, Reason.CRASH_LOOPING, "CreateContainerConfigError", "no such key")
 
 
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (
+            {"lastState": {"terminated": {"exitCode": 255, "message": "exec /usr/bin/python: exec format error"}}},
+            Reason.CRASH_LOOPING,
+        ),
+        (
+            {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no match for platform in manifest"}}},
+            Reason.IMAGE_PULL_FAILED,
+        ),
+    ],
+    ids=["one image", "an index"],
+)
+def test_an_image_of_another_processor_is_told_with_its_remedy(status: dict[str, Any], reason: Reason) -> None:
+    scene = starting()
+    container(scene, **status)
+    told(scene, reason, "not built for this node's processor", "spec.pods.nodeSelector")
+
+
 WITH_KEYS = {"mode": "APIKey", "keysSecretRef": {"name": "chat-keys"}}
 
 
