@@ -66,10 +66,18 @@ def state_of(world: Mapping[Id, Object], namespace: str, chatbot: str) -> State:
         name = id_.name.replace(chatbot, "CHATBOT")
         text = json.dumps(shown).replace(uid, "UID").replace(namespace, "NAMESPACE").replace(chatbot, "CHATBOT")
         leaves |= _leaves(json.loads(text), f"{id_.kind}/{name}")
-    for named in (names.backend, names.web):
-        if Id(AUTOSCALER.name, named(chatbot)) in world:
-            leaves.pop(f"Deployment/{named('CHATBOT')}.spec.replicas", None)  # the autoscaler's
+    for scaled in _numbers_of_autoscalers(world, chatbot):
+        leaves.pop(scaled, None)
     return leaves
+
+
+def _numbers_of_autoscalers(world: Mapping[Id, Object], chatbot: str) -> list[str]:
+    """The leaves that an autoscaler decides, which keeps what it finds as long as it may."""
+    scaled = [n for n in (names.backend, names.web) if Id(AUTOSCALER.name, n(chatbot)) in world]
+    found = [f"Deployment/{n('CHATBOT')}.spec.replicas" for n in scaled]
+    if names.backend in scaled:
+        found += [f"Chatbot/CHATBOT.status.{count}" for count in ("replicas", "readyReplicas")]
+    return found
 
 
 def differences(found: State, wanted: State, mask: Iterable[str] = ()) -> list[str]:

@@ -246,6 +246,21 @@ def test_every_oracle_is_spoilt_by_something() -> None:
     assert {oracle for oracle, _ in mark.args[1]} == set(ORACLES)
 
 
+@pytest.mark.parametrize("scaled", [True, False], ids=["an autoscaler's", "a fixed number"])
+def test_how_many_pods_an_autoscaler_keeps_is_no_difference(scaled: bool) -> None:
+    name = names.backend(BOT)
+    world = {Id("HorizontalPodAutoscaler", name): {"kind": "HorizontalPodAutoscaler", "metadata": metadata(name, 3)}}
+    states = []
+    for number in (2, 3):
+        bot, backend = chatbot(1, condition("Ready")), deployment(2, 1)
+        bot["status"] |= {"replicas": number, "readyReplicas": number}
+        backend["spec"]["replicas"] = number
+        objects = {Id("Chatbot", BOT): bot, Id("Deployment", name): backend}
+        states.append(state_of(objects | (world if scaled else {}), NS, BOT))
+    leaves = [line.split(" ")[0].rpartition(".")[2] for line in differences(*states)]
+    assert leaves == ([] if scaled else ["readyReplicas", "replicas", "replicas"])
+
+
 def test_what_two_undisturbed_runs_differ_in_is_masked_and_nothing_else() -> None:
     one, other = {"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 9}
     mask = learn_mask(one, other)
