@@ -8,7 +8,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "migration.py",
         'if (running is not None and running.ready) or ended == "Downloaded":',
         "if running is not None and running.ready:",
-        "test_model_checks.py",
+        "test_download_checks.py",
     ),
     mutant(
         "a download is recorded before it is known what it brought",
@@ -37,7 +37,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "plan.py",
         'elif job.state == "complete" or job.fetches:',
         'elif job.state == "complete":',
-        "test_model_checks.py",
+        "test_download_checks.py",
         "test_plan_weights.py",
     ),
     mutant(
@@ -45,14 +45,14 @@ MUTANTS: tuple[Mutant, ...] = (
         "plan.py",
         "return not lasting and job.ended_at is not None",
         "return job.ended_at is not None",
-        "test_model_checks.py",
+        "test_download_checks.py",
     ),
     mutant(
         "the end of the engine beside it counts as a download's last words",
         "observe.py",
         'ends = [(c.get("name") != main, e) for c in containers',
         "ends = [(False, e) for c in containers",
-        "test_model_checks.py",
+        "test_download_checks.py",
     ),
     mutant(
         "a download may remove what serves",
