@@ -18,10 +18,16 @@ _PULL_FAILURES = frozenset(
 
 _OTHER_PROCESSOR = ("exec format error", "no match for platform")
 """How Linux, and containerd, say that an image is built for another processor than the node's."""
-_FOR_ITS_PROCESSOR = (
-    "The image is not built for this node's processor: take one that is, or choose nodes with "
-    "spec.pods.nodeSelector, as kubernetes.io/arch: amd64."
-)
+
+
+def _remedy(said: str, usual: str) -> str:
+    """What mends it."""
+    if any(words in said for words in _OTHER_PROCESSOR):
+        return (
+            "The image is probably built for another processor than this node's: take one that is built for it, or "
+            "choose nodes with spec.pods.nodeSelector, as kubernetes.io/arch: amd64."
+        )
+    return usual
 
 
 def image_pull_failed(c: Context) -> Verdict | None:
@@ -30,9 +36,7 @@ def image_pull_failed(c: Context) -> Verdict | None:
     if pod is None:
         return None
     said = pod.waiting_message or "no details"
-    remedy = "Check the image's name and registry, and spec.pods.imagePullSecrets."
-    if any(words in said for words in _OTHER_PROCESSOR):
-        remedy = _FOR_ITS_PROCESSOR
+    remedy = _remedy(said, "Check the image's name and registry, and spec.pods.imagePullSecrets.")
     return Verdict(Reason.IMAGE_PULL_FAILED, f"Pod {pod.ref.name}: {pod.waiting}: {said}. {remedy}")
 
 
@@ -85,9 +89,7 @@ def crash_looping(c: Context) -> Verdict | None:
     said = (pod.last_exit_message or pod.waiting_message or pod.last_exit_reason).strip()
     what = f"exited with {pod.last_exit}" if pod.last_exit is not None else pod.waiting
     tail = said[-500:] if said else "it said nothing"
-    remedy = f"See: kubectl logs -n {c.namespace} {pod.ref.name} --previous"
-    if any(words in tail for words in _OTHER_PROCESSOR):
-        remedy = _FOR_ITS_PROCESSOR
+    remedy = _remedy(tail, f"See: kubectl logs -n {c.namespace} {pod.ref.name} --previous")
     return Verdict(
         Reason.CRASH_LOOPING, f"Pod {pod.ref.name}: a container {what} ({pod.restarts} restarts): {tail}. {remedy}"
     )

@@ -156,7 +156,7 @@ def test_a_container_that_cannot_be_made_counts_as_crashing() -> None:
 def test_an_image_of_another_processor_is_told_with_its_remedy(status: dict[str, Any], reason: Reason) -> None:
     scene = starting()
     container(scene, **status)
-    told(scene, reason, "not built for this node's processor", "spec.pods.nodeSelector")
+    told(scene, reason, "built for another processor than this node's", "spec.pods.nodeSelector")
 
 
 WITH_KEYS = {"mode": "APIKey", "keysSecretRef": {"name": "chat-keys"}}
