@@ -22,7 +22,7 @@ from tests.faults.oracles import Trial
 from tests.faults.process import OperatorProcess
 from tests.faults.proxy import Call, FaultProxy
 from tests.faults.state import State, differences, learn_mask, state_of
-from tests.faults.world import Change, Id, World
+from tests.faults.world import Id, World
 from tests.support.operator import NAMESPACE as HOME
 from tests.support.operator import RELEASE
 
@@ -48,6 +48,7 @@ CRASH_BOUND = 30.0
 """T_crash of the design, after the process is back."""
 DRIFT_BOUND = 10.0
 REFERENCES_AT_ONCE = 12
+"""Most of their time they wait for pods and for rest."""
 QUIET_SECONDS = 2.0
 """Longer than counts of pods are held back in the status."""
 
@@ -101,8 +102,6 @@ class Lane:
     lag: float = DRIFT_BOUND
     deletes_allowed: set[str] = field(default_factory=lambda: {"horizontalpodautoscalers"})
     bots: list[str] = field(default_factory=list)
-    _mark: int = 0
-    _before: list[Change] = field(default_factory=list)
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
 
     # parts ------------------------------------------------------------------------------------------------------
@@ -278,11 +277,8 @@ class Lane:
     # for the oracles --------------------------------------------------------------------------------------------
 
     def mark(self) -> None:
-        """What was before is not judged, but what is there now is known, except what was said of it."""
-        self._mark = len(self.world.history[self.namespace])
-        now = time.monotonic()
-        known = [o for o in self.world.now[self.namespace].values() if o["kind"] != EVENT.name]
-        self._before = [Change(int(o["metadata"]["resourceVersion"]), now, "MODIFIED", o) for o in known]
+        """What was before is not judged, but what is there now is known."""
+        self.world.begin_anew(self.namespace)
         for seat in self.seats:
             seat.proxy.trail.clear()
 
@@ -297,21 +293,22 @@ class Lane:
 
         What a watch has missed, as between the first list and the first event after a start, the next list repairs.
         """
-        live = (self.live(CHATBOT, name) for name in self.bots)
-        await asyncio.gather(*(references.of(raw["spec"]) for raw in live if raw is not None))
+        await asyncio.gather(*map(references.of, self._compared().values()))
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             await self.quiet()
-            if not any([await self._differs(name, references) for name in self.bots]):
+            if not any([await self._differs(*one, references) for one in self._compared().items()]):
                 return
             await asyncio.sleep(0.2)  # between two looks at the world
 
-    async def _differs(self, name: str, references: "References") -> bool:
+    def _compared(self) -> dict[str, Object]:
+        """The specs of the Chatbots that are there to stay."""
+        live = ((name, self.live(CHATBOT, name)) for name in self.bots)
+        return {name: raw["spec"] for name, raw in live if raw and "deletionTimestamp" not in raw["metadata"]}
+
+    async def _differs(self, name: str, spec: Object, references: "References") -> bool:
         await asyncio.sleep(0)  # the proxy is of the same loop: what is asked of it must not wait for hundreds
-        raw = self.live(CHATBOT, name)
-        if raw is None or "deletionTimestamp" in raw["metadata"]:
-            return False
-        return bool(differences(self.state(name), *await references.of(raw["spec"])))
+        return bool(differences(self.state(name), *await references.of(spec)))
 
     async def trial(self, references: "References", *, quiet: float) -> Trial:
         """Watch the quiet for some seconds, and gather what the oracles ask for."""
@@ -319,14 +316,12 @@ class Lane:
         await asyncio.sleep(quiet)  # the time itself is what is tested: nothing is written in it
         quiet_writes = [c for c in self.calls() if c.writes and c.at > began]
         ends = {}
-        for name in self.bots:
+        for name, spec in self._compared().items():
             await asyncio.sleep(0)
-            raw = self.live(CHATBOT, name)
-            if raw is not None and "deletionTimestamp" not in raw["metadata"]:
-                ends[name] = (self.state(name), *await references.of(raw["spec"]))
+            ends[name] = (self.state(name), *await references.of(spec))
         return Trial(
             self.namespace,
-            self._before + self.world.history[self.namespace][self._mark :],
+            list(self.world.history[self.namespace]),
             dict(self.world.now[self.namespace]),
             self.calls(),
             [line for seat in self.seats for line in seat.operator.lines()],

@@ -88,6 +88,12 @@ class World:
         found = (o for i, o in self.now[namespace].items() if i.kind == kind.name)
         return [o for o in found if chatbot is None or label(o) == chatbot]
 
+    def begin_anew(self, namespace: str) -> None:
+        """The history of a namespace begins with what is there now, except for what was said of it in Events."""
+        now = time.monotonic()
+        there = [o for i, o in self.now[namespace].items() if i.kind != EVENT.name]
+        self.history[namespace] = [Change(int(o["metadata"]["resourceVersion"]), now, "MODIFIED", o) for o in there]
+
     async def until(self, what: str, probe: Callable[[], Any], timeout: float) -> Any:
         """The first truthy value of `probe`, asked again after each change; AssertionError after `timeout` seconds."""
         value = probe()
