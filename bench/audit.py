@@ -64,7 +64,7 @@ class AuditTail:
             found = next(filter(wanted, self.new()), None)
             if found is not None:
                 return found
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)  # between two looks at a file, which tells nobody that it has grown
         raise AssertionError(f"the expected call did not come within {timeout:g} s")
 
     def until_calm(self, user: str, *, calm: float, timeout: float) -> list[Call]:
@@ -73,7 +73,7 @@ class AuditTail:
         end, since = time.monotonic() + timeout, time.monotonic()
         while time.monotonic() < since + calm:
             assert time.monotonic() < end, f"{user} did not come to rest within {timeout:g} s"
-            time.sleep(0.2)
+            time.sleep(0.2)  # between two looks
             fresh = self.new()
             found += fresh
             if any(call.user == user and call.costly for call in fresh):

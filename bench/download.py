@@ -18,10 +18,13 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from bench.runtime_peers import free_port
+from devcluster.processes import wait_until
 
 MIB = 1024 * 1024
 REPOSITORY, FILE = "org/large", "large.gguf"
@@ -115,17 +118,16 @@ def _write(path: Path, mib: int) -> None:
 
 @contextmanager
 def _hub(folder: Path) -> Iterator[str]:
-    ports = [_free_port() for _ in range(2)]
+    ports = [free_port() for _ in range(2)]
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.support.hub", "--port", str(ports[0]), "--store-port", str(ports[1]),
          "--repo", f"{REPOSITORY}={folder}"]
     )  # fmt: skip
     try:
-        end = time.monotonic() + 60  # it hashes the file first
-        while not _listens(ports[1]):
-            if process.poll() is not None or time.monotonic() > end:
-                raise SystemExit("error: the stand-in of the Hub does not listen")
-            time.sleep(0.05)
+        with suppress(TimeoutError):  # it hashes the file first
+            wait_until("the Hub listens", lambda: process.poll() is not None or _listens(ports[1]), 60)
+        if not _listens(ports[1]):
+            raise SystemExit("error: the stand-in of the Hub does not listen")
         yield f"http://127.0.0.1:{ports[0]}"
     finally:
         process.terminate()
@@ -185,12 +187,6 @@ def _ended(process: "subprocess.Popen[str]") -> tuple[str, Any]:
     if process.returncode:
         raise SystemExit(f"error: {process.args!r} ended with {process.returncode}: {output}")
     return output, usage
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 def _listens(port: int) -> bool:

@@ -14,7 +14,7 @@ async def highest(process: RuntimeProcess, count: int, until_queued: int = 0) ->
         nonlocal most
         while True:
             most = max(most, resident(process.pid))
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # between two looks at the memory
 
     watching = asyncio.create_task(watch())
     readers = [asyncio.create_task(_read_stream(process.port)) for _ in range(count)]

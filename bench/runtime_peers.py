@@ -6,12 +6,12 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.runtime_load import JSON
+from devcluster.processes import wait_until
 from tests.support.runtime_process import RuntimeProcess, chat_bytes, question
 
 PEERS = Path(__file__).parent / "peers"
@@ -136,7 +136,8 @@ def started(name: str, command: list[str], port: int = 0, core: set[int] = SERVE
     try:
         port = port or int((process.stdout and process.stdout.readline()) or 0)
         server = Server(name, process.pid, port)
-        _until(lambda: process.poll() is not None or _answers(port), START_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            wait_until(f"{name} answers", lambda: process.poll() is not None or _answers(port), START_SECONDS, 0.2)
         if process.poll() is not None or not _answers(port):
             raise Unavailable(f"{name} does not answer")
         yield server
@@ -157,9 +158,3 @@ def _answers(port: int) -> bool:
         connection.sendall(chat_bytes(question("hello", model="mock"), JSON, "Connection: close"))
         return b" 200 " in connection.recv(100)
     return False
-
-
-def _until(find: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not find() and time.monotonic() < end:
-        time.sleep(0.2)

@@ -156,7 +156,7 @@ def _edit_and_write(tail: AuditTail, user: str, name: str) -> tuple[Call, Call]:
     end = time.monotonic() + CHANGE_TIMEOUT
     while len(found) < 2:
         assert time.monotonic() < end, f"{name}: the change was not written within {CHANGE_TIMEOUT:g} s"
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks at a log
         for call in tail.new():
             if edit(call):
                 found["edit"] = call

@@ -202,7 +202,7 @@ def _once_there(ask_once: Callable[[], Iterator[str]], end: float) -> Iterator[s
             early = error.code == UNREACHABLE or error.status in _NOT_READY
             if not early or time.monotonic() + _AGAIN_SECONDS > end:
                 raise
-            time.sleep(_AGAIN_SECONDS)
+            time.sleep(_AGAIN_SECONDS)  # who starts a server at that moment does not tell us
 
 
 def _streamed(response: BinaryIO, reply: Reply) -> Iterator[str]:

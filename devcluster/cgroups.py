@@ -74,4 +74,4 @@ def remove(name: str, timeout: float = 5.0) -> None:
                 try:
                     Path(folder).rmdir()
                 except OSError:
-                    time.sleep(0.02)
+                    time.sleep(0.02)  # a killed process leaves its group when the kernel has cleared it away
