@@ -1,4 +1,4 @@
-"""What a fetch of one of Ollama's models tells of itself, and how it is refused. No test logic here."""
+"""What a fetch of a model tells of itself, and how it is refused. No test logic here."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -10,16 +10,21 @@ from chatbot_runtime.downloads.base import DownloadError
 from tests.support.runtime_process import until
 
 
-class Seen:
-    """What a download told of itself."""
+class Told:
+    """What a fetch tells of its progress."""
 
     def __init__(self) -> None:
-        self.total = 0
+        self.totals: list[int] = []
         self.completed: list[int] = []
         self.verified = 0
 
+    @property
+    def total(self) -> int:
+        """What it said last."""
+        return self.totals[-1] if self.totals else 0
+
     def expect(self, total_bytes: int) -> None:
-        self.total = total_bytes
+        self.totals.append(total_bytes)
 
     def have(self, completed_bytes: int) -> None:
         assert completed_bytes <= self.total

@@ -17,6 +17,7 @@ from chatbot_runtime.downloads.volume import Volume
 from chatbot_runtime.downloads.wire import Wire
 from chatbot_runtime.network import trust
 from chatbot_runtime.token_file import TokenFile
+from tests.support.fetching import Told
 from tests.support.hub import Hub
 
 NAME = "hf://org/tiny/tiny.gguf"
@@ -25,24 +26,6 @@ SIZE = 400_000
 RATE = 5_000_000
 """Bytes a second, so that nothing is on its way unread when a connection breaks."""
 MODEL = b"GGUF" + random.Random(1).randbytes(SIZE - 4)
-
-
-class Told:
-    """What a fetch tells of its progress."""
-
-    def __init__(self) -> None:
-        self.totals: list[int] = []
-        self.completed: list[int] = []
-        self.verified = 0
-
-    def expect(self, total_bytes: int) -> None:
-        self.totals.append(total_bytes)
-
-    def have(self, completed_bytes: int) -> None:
-        self.completed.append(completed_bytes)
-
-    def verifying(self) -> None:
-        self.verified += 1
 
 
 class Case:

@@ -18,7 +18,7 @@ import pytest
 from chatbot_runtime.contract import DownloadReason
 from chatbot_runtime.downloads.base import StoredModel
 from chatbot_runtime.downloads.ollama import OllamaSource
-from tests.support.fetching import Seen, is_so, refusal
+from tests.support.fetching import Told, is_so, refusal
 from tests.support.ollama_process import STAND_IN, Ollama
 from tests.support.ollama_registry import Faults, Registry, model_bytes
 
@@ -61,7 +61,7 @@ async def source(
 
 async def fetched(ollama: Ollama, registry: Registry, name: str, stall: float = 20) -> StoredModel:
     async with source(ollama, registry, stall) as ours:
-        return await ours.fetch(name, Seen())
+        return await ours.fetch(name, Told())
 
 
 def blobs(ollama: Ollama) -> set[str]:
@@ -84,7 +84,7 @@ def weights(registry: Registry, name: str) -> str:
 
 
 async def test_a_model_is_fetched_and_described(ollama: Ollama, registry: Registry) -> None:
-    seen = Seen()
+    seen = Told()
     async with source(ollama, registry) as ours:
         stored = await ours.fetch("tiny", seen)
     manifest = registry.manifests["library/tiny:latest"]
@@ -104,7 +104,7 @@ async def test_a_model_is_fetched_and_described(ollama: Ollama, registry: Regist
 async def test_a_second_fetch_asks_for_no_blob(ollama: Ollama, registry: Registry) -> None:
     first = await fetched(ollama, registry, "tiny")
     asked = len(registry.asked_for("/blobs/"))
-    seen = Seen()
+    seen = Told()
     async with source(ollama, registry) as ours:
         assert await ours.fetch("tiny", seen) == first
     assert len(registry.asked_for("/blobs/")) == asked
@@ -114,7 +114,7 @@ async def test_a_second_fetch_asks_for_no_blob(ollama: Ollama, registry: Registr
 
 async def test_the_progress_of_a_download_grows_to_its_total(ollama: Ollama, registry: Registry) -> None:
     registry.faults = Faults(rate=8_000_000)
-    seen = Seen()
+    seen = Told()
     async with source(ollama, registry) as ours:
         await ours.fetch("big", seen)
     assert len(seen.completed) > 3
@@ -126,7 +126,7 @@ async def test_a_model_that_has_changed_is_fetched_anew(ollama: Ollama, registry
     old = await fetched(ollama, registry, "tiny")
     registry.add("tiny", model_bytes("Something else.", 200_000))
     registry.faults = Faults(rate=1_000_000)
-    seen = Seen()
+    seen = Told()
     async with source(ollama, registry) as ours:
         new = await ours.fetch("tiny", seen)
     assert new.digest != old.digest
@@ -152,11 +152,11 @@ async def test_what_the_registry_answers_has_a_reason(
 ) -> None:
     registry.faults = faults
     async with source(ollama, registry) as ours:
-        error = await refusal(ours.fetch("tiny", Seen()))
+        error = await refusal(ours.fetch("tiny", Told()))
         assert error.reason == reason
         assert words in str(error)
         registry.faults = Faults()
-        await ours.fetch("tiny", Seen())  # nothing that was left behind is in the way
+        await ours.fetch("tiny", Told())  # nothing that was left behind is in the way
 
 
 @pytest.mark.parametrize("name", ["nope", "tiny:nope", "a b/../c", "team/tiny"])
@@ -164,7 +164,7 @@ async def test_a_model_that_the_registry_does_not_have_is_not_found(
     ollama: Ollama, registry: Registry, name: str
 ) -> None:
     async with source(ollama, registry) as ours:
-        error = await refusal(ours.fetch(name, Seen()))
+        error = await refusal(ours.fetch(name, Told()))
     assert error.reason == "ModelNotFound"
     assert name in str(error)
 
@@ -172,9 +172,9 @@ async def test_a_model_that_the_registry_does_not_have_is_not_found(
 async def test_a_registry_that_cannot_be_reached_may_come_back(ollama: Ollama, registry: Registry) -> None:
     for host in ("127.0.0.1:9", "registry.invalid"):
         async with source(ollama, host) as ours:
-            assert (await refusal(ours.fetch("tiny", Seen()))).reason == "SourceUnreachable"
+            assert (await refusal(ours.fetch("tiny", Told()))).reason == "SourceUnreachable"
     async with source(ollama, registry, insecure=False) as ours:
-        error = await refusal(ours.fetch("tiny", Seen()))
+        error = await refusal(ours.fetch("tiny", Told()))
     assert error.reason == "SourceUnreachable"
     assert "insecure" in str(error)
 
@@ -184,12 +184,12 @@ async def test_a_registry_that_falls_silent_ends_the_try_and_keeps_what_has_come
 ) -> None:
     registry.faults = Faults(stall=2_000_000)
     async with source(ollama, registry, stall=1) as ours:
-        error = await refusal(ours.fetch("big", Seen()))
+        error = await refusal(ours.fetch("big", Told()))
         assert error.reason == "SourceUnreachable"
         assert "silent" in str(error)
         await is_so(lambda: all(asked.ended for asked in registry.asked), "Ollama has stopped")
         registry.faults = Faults()
-        seen, before = Seen(), len(registry.asked)
+        seen, before = Told(), len(registry.asked)
         await ours.fetch("big", seen)
     ranges = [asked.range for asked in registry.asked[before:] if weights(registry, "big") in asked.path]
     assert ranges[-1].startswith("bytes=2000000-")
@@ -210,7 +210,7 @@ async def test_a_connection_that_breaks_is_gone_on_with(ollama: Ollama, registry
 
 async def test_a_cancelled_fetch_stops_the_pull_and_can_be_gone_on_with(ollama: Ollama, registry: Registry) -> None:
     registry.faults = Faults(rate=2_000_000)
-    seen = Seen()
+    seen = Told()
     async with source(ollama, registry) as ours:
         fetch = asyncio.create_task(ours.fetch("big", seen))
         await is_so(lambda: seen.completed and seen.completed[-1] > 500_000, "it has begun to come")
@@ -220,13 +220,13 @@ async def test_a_cancelled_fetch_stops_the_pull_and_can_be_gone_on_with(ollama: 
         await is_so(lambda: all(asked.ended for asked in registry.asked), "Ollama has stopped")
         assert not any(asked.whole for asked in registry.asked_for(weights(registry, "big")))
         registry.faults = Faults()
-        await ours.fetch("big", Seen())
+        await ours.fetch("big", Told())
     assert not registry.asked_for(weights(registry, "big"))[-1].range.startswith("bytes=0-")
 
 
 async def test_a_server_that_is_killed_in_the_middle_can_be_gone_on_with(ollama: Ollama, registry: Registry) -> None:
     registry.faults = Faults(rate=2_000_000)
-    seen = Seen()
+    seen = Told()
     async with source(ollama, registry) as ours:
         fetch = asyncio.create_task(refusal(ours.fetch("big", seen)))
         await is_so(lambda: seen.completed and seen.completed[-1] > 500_000, "it has begun to come")
@@ -235,13 +235,13 @@ async def test_a_server_that_is_killed_in_the_middle_can_be_gone_on_with(ollama:
         assert parts(ollama)
         registry.faults = Faults()
         ollama.start(wait=False)  # it is waited for
-        assert (await ours.fetch("big", Seen())).size_bytes > BIG
+        assert (await ours.fetch("big", Told())).size_bytes > BIG
     assert not parts(ollama)
 
 
 async def test_a_server_that_never_comes_is_the_sources_fault(tmp_path: Path, registry: Registry) -> None:
     async with source(Ollama(tmp_path), registry, stall=0.5) as ours:
-        for work in (ours.fetch("tiny", Seen()), ours.remove("tiny")):
+        for work in (ours.fetch("tiny", Told()), ours.remove("tiny")):
             error = await refusal(work)
             assert error.reason == "SourceUnreachable"
             assert "does not answer" in str(error)
@@ -253,7 +253,7 @@ async def test_a_full_disk_leaves_no_part_files(stand_in: Ollama, registry: Regi
         stand_in.tell(f"/test/room?bytes={room}")
         async with source(stand_in, registry) as ours:
             await is_so(other.parent.is_dir, "the folder is there")
-            error = await refusal(ours.fetch("big", Seen()))
+            error = await refusal(ours.fetch("big", Told()))
         assert error.reason == "StorageFull"
         assert str(shutil.disk_usage(stand_in.models).free)[:3] in str(error)
         assert not parts(stand_in)
@@ -264,23 +264,23 @@ async def test_a_full_disk_leaves_no_part_files(stand_in: Ollama, registry: Regi
 async def test_a_full_disk_leaves_nothing_of_earlier_tries(stand_in: Ollama, registry: Registry) -> None:
     registry.faults = Faults(stall=500_000)
     async with source(stand_in, registry, stall=0.5) as ours:
-        await refusal(ours.fetch("big", Seen()))
+        await refusal(ours.fetch("big", Told()))
         await is_so(lambda: all(asked.ended for asked in registry.asked), "Ollama has stopped")
         registry.faults = Faults()
         stand_in.tell("/test/room?bytes=1000000")
-        assert (await refusal(ours.fetch("big", Seen()))).reason == "StorageFull"
+        assert (await refusal(ours.fetch("big", Told()))).reason == "StorageFull"
     assert not parts(stand_in)
 
 
 async def test_a_full_disk_takes_no_other_models_part_files(stand_in: Ollama, registry: Registry) -> None:
     registry.faults = Faults(stall=500_000)
     async with source(stand_in, registry, stall=0.5) as ours:
-        await refusal(ours.fetch("big", Seen()))
+        await refusal(ours.fetch("big", Told()))
         await is_so(lambda: all(asked.ended for asked in registry.asked), "Ollama has stopped")
         await is_so(lambda: len(parts(stand_in)) == 2, "how far it came is written")
         left = parts(stand_in)
         stand_in.tell("/test/room?bytes=10")
-        assert (await refusal(ours.fetch("tiny", Seen()))).reason == "StorageFull"
+        assert (await refusal(ours.fetch("tiny", Told()))).reason == "StorageFull"
     assert parts(stand_in) == left
 
 
@@ -289,7 +289,7 @@ async def test_what_cannot_fit_is_not_begun(ollama: Ollama, registry: Registry) 
     registry.claims[weights(registry, "big")] = needs
     registry.faults = Faults(rate=10_000)
     async with source(ollama, registry) as ours, asyncio.timeout(10):
-        error = await refusal(ours.fetch("big", Seen()))
+        error = await refusal(ours.fetch("big", Told()))
     assert error.reason == "StorageFull"
     assert str(needs) in str(error)
 
@@ -351,11 +351,11 @@ async def test_a_damaged_file_is_removed_and_fetched_with_the_next_try(
         path.write_bytes(content[:-1] + (b"!" if damage == "bytes" else b""))
     async with source(ollama, registry) as ours:
         if damage != "gone":  # that much Ollama sees by itself
-            error = await refusal(ours.fetch("tiny", Seen()))
+            error = await refusal(ours.fetch("tiny", Told()))
             assert error.reason == "DigestMismatch"
             assert digest[:19] in str(error)
             assert path.name not in blobs(ollama)
-        await ours.fetch("tiny", Seen())
+        await ours.fetch("tiny", Told())
     assert path.read_bytes() == content
     assert not path.is_symlink()
 
@@ -363,7 +363,7 @@ async def test_a_damaged_file_is_removed_and_fetched_with_the_next_try(
 async def test_a_server_with_another_folder_is_told_apart(ollama: Ollama, registry: Registry, tmp_path: Path) -> None:
     ours = OllamaSource(ollama.url, registry.host, True, tmp_path / "another", 20, 5)
     (tmp_path / "another").mkdir()
-    error = await refusal(ours.fetch("tiny", Seen()))
+    error = await refusal(ours.fetch("tiny", Told()))
     await ours.close()
     assert error.reason == "DownloadFailed"
     assert "OLLAMA_MODELS" in str(error)
@@ -371,8 +371,8 @@ async def test_a_server_with_another_folder_is_told_apart(ollama: Ollama, regist
 
 async def test_a_removed_model_leaves_nothing_that_no_other_has(ollama: Ollama, registry: Registry) -> None:
     async with source(ollama, registry) as ours:
-        tiny = await ours.fetch("tiny", Seen())
-        big = await ours.fetch("big", Seen())
+        tiny = await ours.fetch("tiny", Told())
+        big = await ours.fetch("big", Told())
         abandoned = ollama.models / "blobs" / f"sha256-{'0' * 64}-partial-0"
         retried = blob(ollama, weights(registry, "big") + "-partial-0")
         for path in (abandoned, retried):
@@ -392,7 +392,7 @@ async def test_a_cancelled_check_of_the_bytes_does_not_go_on(
     await fetched(stand_in, registry, "huge")
     monkeypatch.setattr("chatbot_runtime.downloads.ollama_folder.CHUNK", 1)  # it takes several seconds
     async with source(stand_in, registry) as ours:
-        seen = Seen()
+        seen = Told()
         fetch = asyncio.create_task(ours.fetch("huge", seen))
         await is_so(lambda: seen.verified == 2, "it is being verified, by Ollama and by us")
         fetch.cancel()

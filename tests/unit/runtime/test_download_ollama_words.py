@@ -11,7 +11,7 @@ from aiohttp import web
 
 from chatbot_runtime.contract import DownloadReason
 from chatbot_runtime.downloads.ollama import OllamaSource, reason_of
-from tests.support.fetching import Seen, is_so, refusal
+from tests.support.fetching import Told, is_so, refusal
 
 
 @asynccontextmanager
@@ -60,14 +60,14 @@ async def speaking(*lines: str, status: int = 200, silent: bool = False, again: 
 async def test_what_is_no_success_is_none(tmp_path: Path, lines: tuple[str, ...], status: int) -> None:
     async with speaking(*lines, status=status) as url:
         ours = OllamaSource(url, "", False, tmp_path, 5, 5)
-        assert (await refusal(ours.fetch("tiny", Seen()))).reason == "SourceUnreachable"
+        assert (await refusal(ours.fetch("tiny", Told()))).reason == "SourceUnreachable"
         await ours.close()
 
 
 async def test_a_server_that_says_nothing_is_not_waited_for(tmp_path: Path) -> None:
     async with speaking(silent=True) as url, asyncio.timeout(5):
         ours = OllamaSource(url, "", False, tmp_path, 0.3, 5)
-        for work in (ours.fetch("tiny", Seen()), ours.remove("tiny")):
+        for work in (ours.fetch("tiny", Told()), ours.remove("tiny")):
             assert (await refusal(work)).reason == "SourceUnreachable"
         await ours.close()
 
@@ -76,7 +76,7 @@ async def test_lines_that_say_nothing_new_are_no_progress(tmp_path: Path) -> Non
     line = json.dumps({"status": "pulling 0", "digest": f"sha256:{'0' * 64}", "total": 9, "completed": 5})
     async with speaking(line, again=True) as url, asyncio.timeout(5):
         ours = OllamaSource(url, "", False, tmp_path, 0.3, 5)
-        assert "silent" in str(await refusal(ours.fetch("tiny", Seen())))
+        assert "silent" in str(await refusal(ours.fetch("tiny", Told())))
         await ours.close()
 
 
@@ -85,7 +85,7 @@ async def test_ollama_may_compare_digests_in_silence(tmp_path: Path, monkeypatch
     blob = json.dumps({"status": "pulling 0", "digest": f"sha256:{'0' * 64}", "total": 100, "completed": 100})
     async with speaking(blob, '{"status":"verifying sha256 digest"}', silent=True) as url:
         ours = OllamaSource(url, "", False, tmp_path, 0.2, 5)
-        seen = Seen()
+        seen = Told()
         fetch = asyncio.create_task(ours.fetch("tiny", seen))
         await is_so(lambda: seen.verified, "the line has come")
         done, _ = await asyncio.wait({fetch}, timeout=1)
@@ -139,7 +139,7 @@ async def test_what_is_said_of_a_failure_lets_nobody_in(tmp_path: Path) -> None:
     said = 'Get "https://store.example/blob?X-Signature=secret": dial tcp: i/o timeout'
     async with speaking(json.dumps({"error": said})) as url:
         ours = OllamaSource(url, "", False, tmp_path, 5, 5)
-        error = await refusal(ours.fetch("tiny", Seen()))
+        error = await refusal(ours.fetch("tiny", Told()))
         await ours.close()
     assert "insecure" not in str(error)
     assert "i/o timeout" in str(error)

@@ -14,7 +14,8 @@ import pytest
 from chatbot_runtime.downloads.base import DownloadError
 from chatbot_runtime.downloads.huggingface import sweep
 from chatbot_runtime.downloads.volume import Volume
-from tests.support.hub_downloads import MODEL, NAME, PLACE, RATE, SIZE, Case, Told
+from tests.support.fetching import Told
+from tests.support.hub_downloads import MODEL, NAME, PLACE, RATE, SIZE, Case
 
 
 @pytest.mark.parametrize("link", ["hf", "hf/org", "hf/org/tiny/main", PLACE, f"{PLACE}.partial"])
