@@ -53,6 +53,15 @@ class Stream:
             self._chunk({"content": text})
         return self
 
+    def say_until_gone(self, text: str) -> None:
+        """Speaks on until the client is seen to have gone: only a write after its end tells that."""
+
+        def gone() -> bool:
+            self.say(text)
+            return self.gone.is_set()
+
+        until(gone, "the backend learns that its client has gone")
+
     def raw(self, data: bytes) -> Self:
         """Sends bytes as they are."""
         self._steps.put(data)

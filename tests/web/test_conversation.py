@@ -75,9 +75,7 @@ def test_an_answer_can_be_stopped_and_keeps_what_it_said(site: Site, chat: Chat,
     expect(chat.text).to_have_text("so far")
     expect(chat.button("Send")).to_be_visible()
     expect(chat.failures).to_have_count(0)
-    for _ in range(2):
-        stream.say("more")
-    assert stream.gone.wait(10), "the backend did not learn of the stop"
+    stream.say_until_gone("more")
 
 
 def test_what_is_typed_during_an_answer_stays(site: Site, chat: Chat) -> None:
