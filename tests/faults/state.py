@@ -46,7 +46,7 @@ _PATH_DEPENDENT = frozenset(
 _PROVED = "verifiedRevisions"
 """Of the settings: which providers have proved themselves depends on the past."""
 
-_METRICS = " The autoscaler cannot work now"
+SCALING_TROUBLE = " The autoscaler cannot work now"
 """Whether the metrics API knows a fake pod yet is a matter of time."""
 _KEYS = ("type", "name", "key", "port")
 
@@ -106,7 +106,7 @@ def _status(chatbot: Object) -> Object:
     drop = ("lastTransitionTime", "observedGeneration")
     status["conditions"] = [{k: v for k, v in c.items() if k not in drop} for c in conditions]
     for condition in status["conditions"]:
-        condition["message"] = condition["message"].partition(_METRICS)[0]
+        condition["message"] = condition["message"].partition(SCALING_TROUBLE)[0]
     return status
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
+from chatbot_operator.checks.rollout import SCALING_GRACE
 from chatbot_operator.kinds import CHATBOT, DEPLOYMENT, REPLICA_SET
 from chatbot_operator.names import COMPONENT_LABEL, backend
 from tests.faults.fields import FIELDS, Field, Spec, mutate, random_spec
@@ -14,6 +15,7 @@ from tests.faults.harness import Row, Run
 from tests.faults.lane import DRIFT_BOUND, Lane
 from tests.faults.rows.neighbours import is_ready
 from tests.faults.rows.steps import CHANGE, ONE, start
+from tests.faults.state import SCALING_TROUBLE
 from tests.faults.world import replay
 from tests.support.simulated_api import clone
 
@@ -136,6 +138,7 @@ async def hundreds(run: Run) -> None:
     await _in_parts(range(count), lambda _: lane.create(ONE))
     await lane.settled(timeout=10 + 3 * count)
     run.tally.notes.append(f"{count} settled after {time.monotonic() - began:.0f} s")
+    await _all_is_told(lane)
     await lane.quiet(timeout=60)
     await run.check(quiet=60 if run.scope.full else 5)
     bots = list(lane.bots)
@@ -146,6 +149,15 @@ async def hundreds(run: Run) -> None:
     for name in bots:
         await lane.gone(name, 60 + count)
     run.tally.notes.append(f"gone after {time.monotonic() - began:.0f} s")
+
+
+async def _all_is_told(lane: Lane) -> None:
+    """Nobody knows what played pods use: every autoscaler complains, which is told once it has lasted."""
+
+    def told() -> bool:
+        return all(SCALING_TROUBLE in lane.condition(name).get("message", "") for name in lane.bots)
+
+    await lane.world.until("what the autoscalers complain of is told", told, 2 * SCALING_GRACE.total_seconds())
 
 
 async def _in_parts(items: Iterable[T], action: Callable[[T], Awaitable[object]]) -> None:
@@ -164,6 +176,7 @@ async def steady(run: Run) -> None:
     for _ in range(50 if run.scope.full else 10):
         await lane.create(ONE)
     await lane.settled(timeout=180)
+    await _all_is_told(lane)
     await lane.quiet(3, timeout=60)
     await run.check(quiet=60 if run.scope.full else 10)
 
