@@ -16,7 +16,8 @@ from aiohttp import StreamReader, web
 from chatbot_runtime.errors import ApiError
 
 _RESET = struct.pack("ii", 1, 0)
-RECEIVE_BYTES = 65_536
+BUFFER_BYTES = 65_536
+"""What the kernel may hold of a connection in each direction; Linux takes twice as much for itself (socket(7))."""
 LINGER_SECONDS = 2.0
 """How long the rest of a refused body is read and thrown away, so that the client gets to see the answer."""
 
@@ -173,12 +174,14 @@ class Connection(web.RequestHandler):
             self.transport.abort()
 
 
-def bound_received(listener: socket.socket) -> None:
-    """Bounds what one connection can have sent before anybody has looked at it; inherited by accepted sockets.
+def bound_buffers(listener: socket.socket) -> None:
+    """Bounds what the kernel holds of one connection; inherited by accepted sockets.
 
-    All connections with news are read before the first of them is handled, each by as much as its socket holds.
+    Received: all connections with news are read before the first of them is handled, each by as much as its socket
+    holds. Sent: else Linux takes 4 MB of an answer that nobody reads, on the pod's memory, and we never see it wait.
     """
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+    for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        listener.setsockopt(socket.SOL_SOCKET, buffer, BUFFER_BYTES)
 
 
 def bound_unacknowledged(listener: socket.socket, seconds: float) -> None:

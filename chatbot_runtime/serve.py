@@ -17,7 +17,7 @@ from aiohttp import web
 from chatbot_runtime import log as logs
 from chatbot_runtime.app import Runtime, build, create_app
 from chatbot_runtime.config import Config, ConfigError
-from chatbot_runtime.connections import bound_received, bound_unacknowledged
+from chatbot_runtime.connections import bound_buffers, bound_unacknowledged
 from chatbot_runtime.internal_api import MAX_CONNECTIONS, InternalServer
 from chatbot_runtime.providers.base import Provider
 
@@ -86,7 +86,7 @@ class _Process:
         )
         await web_runner.setup()
         assert web_runner.server is not None  # noqa: S101 - set by setup()
-        bound_received(self._public)
+        bound_buffers(self._public)
         bound_unacknowledged(self._public, runtime.config.write_seconds)
         factory = runtime.connections.factory(web_runner.server)
         server = await loop.create_server(factory, sock=self._public, backlog=BACKLOG)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from chatbot_runtime.connections import BUFFER_BYTES
 from chatbot_runtime.internal_api import MAX_CONNECTIONS
 from tests.support.runtime_process import (
     CHAT,
@@ -323,6 +324,27 @@ def test_a_client_that_reads_almost_nothing_is_ended(chatty: RuntimeProcess) -> 
         connection.sendall(chat_bytes(question(stream=True)))
         assert 0.8 < sip(connection) < 8
     until(lambda: chatty.metric("chatbot_runtime_running_requests") == 0, "its request is ended", 1)
+
+
+def unsent(process: RuntimeProcess) -> int:
+    """Bytes that the kernel holds of what the process has sent (proc_net_tcp of Linux's documentation)."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(row[4].partition(":")[0], 16) for row in rows if row[1].endswith(f":{process.port:04X}"))
+
+
+def test_what_nobody_reads_does_not_pile_up_in_the_kernel(chatty: RuntimeProcess) -> None:
+    """On the pod's memory, and where the runtime does not see that its client takes nothing."""
+    idle(chatty)
+    seen = [0]
+
+    def over() -> bool:
+        seen.append(unsent(chatty))
+        return bool(chatty.metric("chatbot_runtime_connections") == 0 and max(seen))
+
+    with with_little_room(chatty) as connection:
+        connection.sendall(chat_bytes(question(stream=True, max_tokens=40_000)))
+        until(over, "the connection is ended")
+    assert BUFFER_BYTES / 2 < max(seen) < 4 * BUFFER_BYTES
 
 
 def test_a_client_that_never_reads_a_complete_answer_is_ended(chatty: RuntimeProcess) -> None:
