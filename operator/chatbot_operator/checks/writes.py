@@ -4,20 +4,29 @@ from collections.abc import Callable, Iterator
 
 from chatbot_operator.api.reasons import Reason
 from chatbot_operator.checks.base import Context, Verdict
-from chatbot_operator.kinds import Ref
+from chatbot_operator.kinds import RawObject, Ref
+from chatbot_operator.names import CHATBOT_LABEL
 from chatbot_operator.observed import WriteProblem
 
 
 def name_conflict(c: Context) -> Verdict | None:
     """Somebody else's object has the name of one of ours."""
-    taken = ", ".join(str(ref) for ref in sorted(c.observed.strangers))
+    taken = c.observed.strangers
     if not taken:
         return None
+    of_chatbots = {ref: owner for ref, obj in taken.items() if (owner := _other_chatbot(c, obj))}
+    named = ", ".join(f"{r} (of Chatbot {of_chatbots[r]})" if r in of_chatbots else str(r) for r in sorted(taken))
+    remedy = "Rename one of the two Chatbots." if of_chatbots else "Rename the Chatbot, or delete that object."
     return Verdict(
         Reason.NAME_CONFLICT,
-        f"{taken}: exists and does not belong to this Chatbot, so it is left alone. "
-        "Rename the Chatbot, or delete that object.",
+        f"{named}: exists and does not belong to this Chatbot, so it is left alone. {remedy}",
     )
+
+
+def _other_chatbot(c: Context, obj: RawObject) -> str:
+    """The Chatbot of another name that an object is a child of; empty when it is none's."""
+    owner: str = obj["metadata"].get("labels", {}).get(CHATBOT_LABEL, "")
+    return owner if owner != c.chatbot.metadata.name else ""
 
 
 def problem(c: Context, matches: Callable[[WriteProblem], bool]) -> tuple[Ref, WriteProblem] | None:

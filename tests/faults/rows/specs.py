@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from chatbot_operator.checks.rollout import SCALING_GRACE
-from chatbot_operator.kinds import CHATBOT, DEPLOYMENT, REPLICA_SET
+from chatbot_operator.kinds import CHATBOT, DEPLOYMENT, REPLICA_SET, SERVICE
 from chatbot_operator.names import COMPONENT_LABEL, backend
 from tests.faults.fields import FIELDS, Field, Spec, mutate, random_spec
 from tests.faults.harness import Row, Run
-from tests.faults.lane import DRIFT_BOUND, Lane
+from tests.faults.lane import DRIFT_BOUND, RESYNC_BOUND, Lane
 from tests.faults.rows.neighbours import is_ready
-from tests.faults.rows.steps import CHANGE, ONE, start
+from tests.faults.rows.steps import API_BOUND, CHANGE, ONE, start
 from tests.faults.state import SCALING_TROUBLE
 from tests.faults.world import replay
 from tests.support.simulated_api import clone
@@ -129,6 +129,27 @@ async def recreated_at_once(run: Run) -> None:
         assert [o["uid"] for o in deployment["metadata"]["ownerReferences"]] == [uid]
         await run.check()
         lane.mark()
+
+
+async def names_collide(run: Run) -> None:
+    """The public Service of a Chatbot is called as the backend's Service of another one."""
+    lane, (first,) = run.lane, await start(run)
+    second = backend(first)
+    service = lane.live(SERVICE, second)
+    await lane.create(ONE, second)
+    condition = await lane.reason(second, "NameConflict")
+    assert f"Chatbot {first})" in condition["message"], condition["message"]
+    await lane.quiet()
+    assert lane.live(SERVICE, second) == service
+    lane.bots.remove(second)
+    await run.check()
+    await lane.admin.delete(CHATBOT, lane.namespace, first)
+    lane.bots[:] = [second]
+    began = time.monotonic()
+    await lane.settled(timeout=RESYNC_BOUND + API_BOUND)
+    run.tally.recovery.append(time.monotonic() - began)
+    # Until it has a Service of its own, what is seen behind that name is the other one's.
+    await run.check(waive=("O9",))
 
 
 async def hundreds(run: Run) -> None:
@@ -253,6 +274,7 @@ ROWS: tuple[Row, ...] = (
     Row("D7", "Spec changed while a rollout is stuck", "The new spec wins", changed_while_stuck),
     Row("D8", "Deleted and recreated at once", "A clean set for the new uid", recreated_at_once),
     Row("D10", "Many created at once, then all deleted (R9)", "All converge, all go", hundreds),
+    Row("D11", "Two Chatbots want one name", "NameConflict names the older; it is free when that goes", names_collide),
     Row("D14", "Random specs and pairs of changes (R6)", "O4 to O8", paths),
     Row(
         "F7",

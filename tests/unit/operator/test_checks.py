@@ -62,6 +62,13 @@ def test_an_object_of_somebody_else_is_named_with_what_to_do() -> None:
     told(scene, Reason.NAME_CONFLICT, "Service chat/demo", "Rename the Chatbot")
 
 
+def test_a_child_of_another_chatbot_is_named_with_its_chatbot() -> None:
+    scene = serving()
+    metadata = scene.objects[SERVICE_REF]["metadata"]
+    metadata |= {"ownerReferences": [], "labels": {names.CHATBOT_LABEL: "other"}}
+    told(scene, Reason.NAME_CONFLICT, "Service chat/demo (of Chatbot other)", "Rename one of the two Chatbots")
+
+
 def test_a_right_that_the_operator_lacks_is_named_by_verb_and_resource() -> None:
     scene = serving()
     scene.problems[SERVICE_REF] = WriteProblem("Forbidden", "User x cannot patch services", "patch", "services")
