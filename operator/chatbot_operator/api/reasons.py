@@ -167,7 +167,7 @@ class Reason(StrEnum):
     NAME_CONFLICT = (
         "NameConflict",
         "An object that the chatbot needs exists and belongs to somebody else.",
-        "Rename the Chatbot, or delete the object that the message names.",
+        "Rename the Chatbot, or delete the object that the message names if nobody needs it.",
     )
     PERMISSION_DENIED = (
         "PermissionDenied",
