@@ -19,7 +19,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=…"; exit 1; }
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || { echo "the venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
 	@echo "installing the Python packages into $(VENV)"
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements/dev.txt
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -53,8 +53,9 @@ faults: $(STAMP) ## Every row of the fault table in full, with a report; SHARD=2
 mutants: $(STAMP) ## Plant each seeded bug of the core and see a test notice it (half an hour)
 	@$(RUN) -m tests.faults.mutate --rows --report .faults/mutants.md
 
-stress: $(STAMP) ## The runtime under load, slow clients and random input, in full size (10 minutes)
-	@CHATBOT_STRESS=full $(RUN) -m pytest -q tests/stress tests/unit/runtime/test_fuzz.py tests/unit/runtime/test_download_process.py
+stress: $(STAMP) ## Load, slow clients, random input, and kills at random moments, in full size (15 minutes)
+	@CHATBOT_STRESS=full $(RUN) -m pytest -q tests/stress tests/unit/runtime/test_fuzz.py tests/unit/runtime/test_download_process.py \
+		tests/control_plane/test_operator_crashes.py tests/control_plane/test_operator_writes.py
 
 CHECKOV := .venv-checkov
 $(CHECKOV)/.installed: requirements/checkov.txt

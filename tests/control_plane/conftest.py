@@ -1,5 +1,6 @@
 """Control planes: with the operator, one for each file; without it, one for all files that only ask the API server."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,6 +9,9 @@ import pytest
 from tests.support.chatbots import ChatbotApi, chatbot_api
 from tests.support.cluster import ClusterAccess, fresh_control_plane, given_access
 from tests.support.operator import FakePods, OperatorProcess, operator_on
+
+FULL = os.environ.get("CHATBOT_STRESS") == "full"
+"""More Chatbots and more moments of death than in the usual run; the fault rows kill at every single write."""
 
 FAST = {
     # Long waits, scaled down: what they wait for is the same.

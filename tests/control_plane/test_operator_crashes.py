@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.control_plane.conftest import Operated
+from tests.control_plane.conftest import FULL, Operated
 from tests.support.chatbot import Bot, now, operator_calls, tally
 from tests.support.cluster import make_namespace
 from tests.support.operator import OperatorProcess, wait_for
 
 SEED = 20261125
-MOMENTS = 10
+MOMENTS = 10 if FULL else 3
 CREATE_SECONDS = 1.5
 """A create's writes happen within this time; the moments of death are spread over it."""
 

@@ -1,7 +1,7 @@
 """What the operator writes and how often: on creation, at rest, after drift, beside strangers."""
 
-import asyncio
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,17 +9,27 @@ import pytest
 from chatbot_operator.cluster import Conflict
 from chatbot_operator.kinds import CHATBOT, Ref
 from chatbot_operator.kube import NO_VERSION, connect
-from tests.control_plane.conftest import Operated
+from tests.control_plane.conftest import FULL, Operated
 from tests.support.chatbot import Bot, manifest, now, operator_calls, tally
 from tests.support.cluster import make_namespace
 from tests.support.operator import wait_for
 
+SETTLED = 50 if FULL else 15
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
 
 
 @pytest.fixture
 def bot(operated: Operated, namespace: str) -> Bot:
     return Bot(operated.access, namespace)
+
+
+@pytest.fixture(scope="module")
+def settled(operated: Operated) -> Iterator[Bot]:
+    """One that is ready, of all tests that leave it as it was."""
+    with make_namespace(operated.access) as namespace:
+        bot = Bot(operated.access, namespace).create()
+        bot.wait_ready()
+        yield bot
 
 
 def test_a_create_costs_one_apply_a_child_one_scale_and_two_status_patches(operated: Operated, bot: Bot) -> None:
@@ -59,14 +69,13 @@ def test_the_api_server_refuses_an_apply_without_a_version_to_any_child_that_exi
         bot.kubectl("delete", f"{kind}/another", "--wait=false")
 
 
-def test_every_child_is_owned_by_the_chatbot_and_carries_nothing_of_kopf(bot: Bot) -> None:
-    bot.create().wait_ready()
-    uid = bot.get("chatbot/demo")["metadata"]["uid"]
-    raw = bot.get("chatbot/demo")
+def test_every_child_is_owned_by_the_chatbot_and_carries_nothing_of_kopf(settled: Bot) -> None:
+    uid = settled.get("chatbot/demo")["metadata"]["uid"]
+    raw = settled.get("chatbot/demo")
     assert "finalizers" not in raw["metadata"]
     assert not [key for key in raw["metadata"].get("annotations", {}) if "kopf" in key]
-    for child in bot.children():
-        owners = bot.get(child)["metadata"]["ownerReferences"]
+    for child in settled.children():
+        owners = settled.get(child)["metadata"]["ownerReferences"]
         assert [o["uid"] for o in owners] == [uid], child
 
 
@@ -107,13 +116,10 @@ EDITS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("child", "edit"), EDITS, ids=[f"{c}-{json.dumps(e)[:40]}" for c, e in EDITS])
-def test_an_owned_field_edited_by_hand_is_put_right(operated: Operated, child: str, edit: dict[str, Any]) -> None:
-    with make_namespace(operated.access) as namespace:
-        bot = Bot(operated.access, namespace).create()
-        bot.wait_ready()
-        before = bot.state()
-        bot.kubectl("patch", child, "--type=merge", "-p", json.dumps(edit))
-        wait_for(f"{child} is as before", lambda: bot.state() == before, 10)
+def test_an_owned_field_edited_by_hand_is_put_right(settled: Bot, child: str, edit: dict[str, Any]) -> None:
+    before = settled.state()
+    settled.kubectl("patch", child, "--type=merge", "-p", json.dumps(edit))
+    wait_for(f"{child} is as before", lambda: settled.state() == before, 10)
 
 
 def test_fields_of_others_are_left_alone(operated: Operated, bot: Bot) -> None:
@@ -204,18 +210,17 @@ def test_the_api_server_refuses_an_apply_that_names_the_uid_of_an_object_that_is
 
 
 async def test_the_api_server_refuses_a_status_that_is_meant_for_another_chatbot(
-    bot: Bot, monkeypatch: pytest.MonkeyPatch
+    settled: Bot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await asyncio.to_thread(lambda: bot.create().wait_ready())
-    monkeypatch.setenv("KUBECONFIG", str(bot.access.kubeconfig))
-    before = bot.status()
+    monkeypatch.setenv("KUBECONFIG", str(settled.access.kubeconfig))
+    before = settled.status()
     kube = await connect()
     try:
         with pytest.raises(Conflict):
-            await kube.put_status(Ref(CHATBOT, bot.namespace, "demo"), {"replicas": 7}, uid="of-an-earlier-one")
+            await kube.put_status(Ref(CHATBOT, settled.namespace, "demo"), {"replicas": 7}, uid="of-an-earlier-one")
     finally:
         await kube.close()
-    assert bot.status() == before
+    assert settled.status() == before
 
 
 def test_every_pod_is_admitted_where_pod_security_restricted_is_enforced(bot: Bot) -> None:
@@ -242,9 +247,9 @@ def test_its_log_is_json_without_errors_and_its_pages_answer(operated: Operated)
     assert [e for e in ours if e["level"] in ("ERROR", "CRITICAL")] == []
 
 
-def test_fifty_settled_chatbots_cause_no_write_and_no_get(operated: Operated) -> None:
+def test_settled_chatbots_cause_no_write_and_no_get(operated: Operated) -> None:
     with make_namespace(operated.access) as namespace:
-        bots = [Bot(operated.access, namespace, f"bot-{i}") for i in range(50)]
+        bots = [Bot(operated.access, namespace, f"bot-{i}") for i in range(SETTLED)]
         # Fake pods that use some CPU, so that the autoscalers have something to go by.
         pods = {"annotations": {"kwok.x-k8s.io/usage-cpu": "20m", "kwok.x-k8s.io/usage-memory": "40Mi"}}
         operated.access.apply(*(manifest(b.name, pods=pods) for b in bots), namespace=namespace)
@@ -254,5 +259,5 @@ def test_fifty_settled_chatbots_cause_no_write_and_no_get(operated: Operated) ->
         resyncs = _resyncs(operated)
         # Several full lists, so that what a resync would write shows up.
         wait_for("three more resyncs", lambda: _resyncs(operated) >= resyncs + 3, 60)
-        calls = operator_calls(operated.access, quiet_since)
+        calls = operator_calls(operated.access, quiet_since, namespace=namespace)
         assert [c for c in tally(calls) if c[0] in ("get", *WRITES)] == []
