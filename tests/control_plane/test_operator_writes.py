@@ -135,8 +135,9 @@ def test_fields_of_others_are_left_alone(operated: Operated, bot: Bot) -> None:
     since = now()
     resyncs = _resyncs(operated)
     wait_for("two more resyncs", lambda: _resyncs(operated) >= resyncs + 2, 30)
-    touched = [c for c in tally(operator_calls(operated.access, since, namespace=bot.namespace)) if c[0] in WRITES]
-    assert touched == []
+    calls = tally(operator_calls(operated.access, since, namespace=bot.namespace))
+    # How many pods are ready is written some seconds after it is so.
+    assert [c for c in calls if c[0] in WRITES and c[1] != "chatbots/status"] == []
     deployment = bot.get("deployment/demo-backend")
     assert deployment["metadata"]["labels"]["team"] == "support"
     assert {c["name"] for c in deployment["spec"]["template"]["spec"]["containers"]} == {"runtime", "sidecar"}

@@ -63,12 +63,12 @@ class Bot:
         return self.access.get(*what, "-n", self.namespace)
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.get(f"chatbot/{self.name}").get("status", {})
+        found: dict[str, Any] = self.access.chatbot(self.namespace, self.name).get("status", {})
         return found
 
     def condition(self, type_: str) -> dict[str, Any]:
         """The condition if it is about the current generation, else nothing."""
-        raw = self.get(f"chatbot/{self.name}")
+        raw = self.access.chatbot(self.namespace, self.name)
         found = (c for c in raw.get("status", {}).get("conditions", ()) if c["type"] == type_)
         condition: dict[str, Any] = next(found, {})
         current = condition.get("observedGeneration") == raw["metadata"]["generation"]

@@ -8,9 +8,14 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from kubernetes.client import CustomObjectsApi
+from kubernetes.config import new_client_from_config
+
+from chatbot_operator.kinds import CHATBOT
 from devcluster.build import Programs
 from devcluster.cluster import Cluster
 from devcluster.engines import Running
@@ -63,6 +68,15 @@ class ClusterAccess:
         """`kubectl get … -o json`, parsed."""
         parsed: dict[str, Any] = json.loads(self.kubectl("get", *args, "-o", "json").stdout)
         return parsed
+
+    @cached_property
+    def _api(self) -> CustomObjectsApi:
+        return CustomObjectsApi(new_client_from_config(str(self.kubeconfig)))  # type: ignore[no-untyped-call]
+
+    def chatbot(self, namespace: str, name: str) -> dict[str, Any]:
+        """The Chatbot as the API server has it, for who asks again and again: kubectl costs twenty times as much."""
+        kind = (CHATBOT.group, CHATBOT.version, namespace, CHATBOT.plural, name)
+        return cast("dict[str, Any]", self._api.get_namespaced_custom_object(*kind))
 
     def apply(self, *manifests: dict[str, Any], namespace: str = "default") -> None:
         """`kubectl apply` of manifests given as dictionaries."""

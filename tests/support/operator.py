@@ -151,15 +151,23 @@ class OperatorProcess:
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
 
 
+DEAR_SECONDS = 0.3
+
+
 def wait_for(what: str, probe: Any, timeout: float, interval: float = 0.1) -> Any:
-    """The first truthy value of `probe()`; AssertionError with the last value after `timeout` seconds."""
+    """The first truthy value of `probe()`; AssertionError with the last value after `timeout` seconds.
+
+    A dear probe, such as kubectl, is asked less often: it would slow down what is waited for.
+    """
     end = time.monotonic() + timeout
     while True:
+        asked = time.monotonic()
         value = probe()
+        now = time.monotonic()
         if value:
             return value
-        assert time.monotonic() < end, f"not within {timeout} s: {what} (last: {value!r})"
-        time.sleep(interval)
+        assert now < end, f"not within {timeout} s: {what} (last: {value!r})"
+        time.sleep(max(interval, min(3 * (now - asked), DEAR_SECONDS)))
 
 
 class FakePods(LoopThread):
