@@ -53,7 +53,7 @@ faults: $(STAMP) ## Every row of the fault table in full, with a report; SHARD=2
 mutants: $(STAMP) ## Plant each seeded bug of the core and see a test notice it (half an hour)
 	@$(RUN) -m tests.faults.mutate --rows --report .faults/mutants.md
 
-stress: $(STAMP) ## Load, slow clients, random input, and kills at random moments, in full size (15 minutes)
+stress: $(STAMP) ## Load, slow clients, random input, and kills at random moments, in full size (10 minutes)
 	@CHATBOT_STRESS=full $(RUN) -m pytest -q tests/stress tests/unit/runtime/test_fuzz.py tests/unit/runtime/test_download_process.py \
 		tests/control_plane/test_operator_crashes.py tests/control_plane/test_operator_writes.py
 
