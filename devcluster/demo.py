@@ -17,6 +17,7 @@ from devcluster.build import Programs
 from devcluster.engines import Running
 from devcluster.errors import DevClusterError
 from devcluster.images.description import CHECKOUT
+from devcluster.processes import wait_until
 from devcluster.progress import Progress, for_this_terminal
 
 RELEASE = "chatbot-operator"
@@ -129,12 +130,16 @@ def address(env: Mapping[str, str], running: Running) -> Iterator[str]:
 
 def await_answer(url: str) -> None:
     """Return once the address answers. Raises DevClusterError after a while."""
-    end = time.monotonic() + ANSWER_SECONDS
-    while time.monotonic() < end:
+
+    def answers() -> bool:
         with suppress(OSError, urllib.error.URLError), urllib.request.urlopen(f"{url}/v1/status", timeout=2):  # noqa: S310
-            return
-        time.sleep(0.1)
-    raise DevClusterError(f"{url} does not answer", "see `kubectl get endpointslices`")
+            return True
+        return False
+
+    try:
+        wait_until(f"{url} answers", answers, ANSWER_SECONDS, 0.1)
+    except TimeoutError:
+        raise DevClusterError(f"{url} does not answer", "see `kubectl get endpointslices`") from None
 
 
 def show(env: Mapping[str, str], url: str) -> None:

@@ -74,7 +74,7 @@ class ClusterAccess:
         return CustomObjectsApi(new_client_from_config(str(self.kubeconfig)))  # type: ignore[no-untyped-call]
 
     def chatbot(self, namespace: str, name: str) -> dict[str, Any]:
-        """The Chatbot as the API server has it, for who asks again and again: kubectl costs twenty times as much."""
+        """The Chatbot as the API server has it, for who asks again and again: kubectl is a process each time."""
         kind = (CHATBOT.group, CHATBOT.version, namespace, CHATBOT.plural, name)
         return cast("dict[str, Any]", self._api.get_namespaced_custom_object(*kind))
 

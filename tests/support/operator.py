@@ -152,6 +152,7 @@ class OperatorProcess:
 
 
 DEAR_SECONDS = 0.3
+"""The longest pause after a probe that itself takes long."""
 
 
 def wait_for(what: str, probe: Any, timeout: float, interval: float = 0.1) -> Any:
